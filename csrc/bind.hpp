@@ -1,0 +1,131 @@
+// From Python's arrays to pointers: every argument is checked here, and made native and contiguous, before
+// any memory is written. Messages name the argument, what was expected and what came.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bindings.hpp"
+#include "shapes.hpp"
+#include "team.hpp"
+
+namespace pyrnn {
+
+namespace py = pybind11;
+
+template <class... Part>
+std::string text(const Part&... part) {
+  std::ostringstream out;
+  (out << ... << part);
+  return out.str();
+}
+
+// One axis: how the message writes it, and the size it must have (-1: any).
+struct Axis {
+  std::string symbol;
+  Index size = -1;
+};
+
+inline std::string tuple_text(const std::vector<std::string>& parts) {
+  std::string out = "(";
+  for (std::size_t i = 0; i < parts.size(); ++i) out += (i > 0 ? ", " : "") + parts[i];
+  return out + (parts.size() == 1 ? ",)" : ")");
+}
+
+inline std::string shape_text(const py::array& array) {
+  std::vector<std::string> parts;
+  for (Index i = 0; i < array.ndim(); ++i) parts.push_back(std::to_string(array.shape(i)));
+  return tuple_text(parts);
+}
+
+inline std::string dtype_text(const py::array& array) {
+  return py::str(py::object(array.dtype())).cast<std::string>();
+}
+
+inline py::array as_array(const char* name, const py::object& object) {
+  if (!py::isinstance<py::array>(object)) {
+    throw py::type_error(text(name, ": expected a NumPy array, got ",
+                              py::str(py::type::of(object).attr("__name__")).cast<std::string>()));
+  }
+  return py::reinterpret_borrow<py::array>(object);
+}
+
+inline void check_shape(const char* name, const py::array& array, const std::vector<Axis>& axes) {
+  bool same = array.ndim() == static_cast<Index>(axes.size());
+  for (std::size_t i = 0; same && i < axes.size(); ++i) {
+    same = axes[i].size < 0 || array.shape(static_cast<Index>(i)) == axes[i].size;
+  }
+  if (same) return;
+  std::vector<std::string> symbols, sizes;
+  bool known = true;
+  for (const Axis& axis : axes) {
+    symbols.push_back(axis.symbol);
+    known = known && axis.size >= 0;
+    sizes.push_back(axis.size < 0 ? axis.symbol : std::to_string(axis.size));
+  }
+  std::string expected = tuple_text(symbols);
+  if (tuple_text(sizes) != expected) expected += " = " + tuple_text(sizes);
+  throw py::value_error(text(name, ": expected shape ", expected, ", got ", shape_text(array)));
+}
+
+inline bool is_float(const py::array& array) {
+  const py::dtype dtype = array.dtype();
+  return dtype.kind() == 'f' && (dtype.itemsize() == 4 || dtype.itemsize() == 8);
+}
+
+inline bool is_integer(const py::array& array) {
+  return array.dtype().kind() == 'i' || array.dtype().kind() == 'u';
+}
+
+// Same contents, native byte order, C-contiguous, aligned and no subclass: itself where it is so already.
+inline py::array native(const py::array& array) {
+  constexpr int wanted =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  const char order = array.dtype().byteorder();
+  const bool plain = Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+  if (plain && (array.flags() & wanted) == wanted && (order == '=' || order == '|')) return array;
+  return py::module_::import("numpy").attr("array")(
+      array, py::arg("dtype") = array.dtype().attr("newbyteorder")("="), py::arg("order") = "C");
+}
+
+// The product of sizes, refused when its bytes cannot be addressed.
+inline Index checked_size(const char* what, std::initializer_list<Index> sizes, Index itemsize) {
+  Index product = itemsize;
+  bool empty = false;
+  for (const Index size : sizes) empty = empty || size == 0;
+  for (const Index size : sizes) {
+    if (!empty && __builtin_mul_overflow(product, size, &product)) {
+      std::vector<std::string> parts;
+      for (const Index s : sizes) parts.push_back(std::to_string(s));
+      throw py::value_error(text(what, ": the byte count of ", tuple_text(parts), " overflows"));
+    }
+  }
+  return empty ? 0 : product;
+}
+
+// A checked array of T, or nothing.
+template <class T>
+const T* data(const std::optional<py::array>& array) {
+  return array ? static_cast<const T*>(array->data()) : nullptr;
+}
+
+// Runs a kernel without the GIL; Ctrl-C comes out as its Python exception.
+template <class Kernel, class Call>
+void run(Kernel kernel, const Call& call) {
+  Team team(&interrupted);
+  {
+    const py::gil_scoped_release without_gil;
+    kernel(call, team);
+  }
+  if (team.cancelled()) throw py::error_already_set();
+}
+
+}  // namespace pyrnn

@@ -1,0 +1,337 @@
+// forward and backward of a cell: checks, allocation, then the kernels without the GIL.
+#include <algorithm>
+#include <numeric>
+
+#include "bind.hpp"
+#include "bindings.hpp"
+#include "dispatch.hpp"
+
+namespace pyrnn {
+namespace {
+
+using Array = py::array;
+using Maybe = std::optional<py::array>;
+
+// The arguments of a forward pass, checked and native.
+struct Checked {
+  Shape shape;
+  bool is_float32;
+  Array x, h0;
+  Maybe c0;
+  Array w_ih, w_hh;
+  Maybe b_ih, b_hh, lengths;
+  std::vector<Index> order;  // rows by falling length; empty without lengths
+};
+
+template <class T>
+const CellKernels<T>& find_cell(const std::string& name) {
+  const DtypeKernels<T>& table = kernels().of<T>();
+  for (int i = 0; i < table.cell_count; ++i) {
+    if (name == table.cells[i].name) return table.cells[i];
+  }
+  throw py::value_error(text("cell: no cell of the name '", name, "'"));
+}
+
+// Calls f(T()) with the dtype of the call.
+template <class F>
+auto with_dtype(bool is_float32, F f) {
+  return is_float32 ? f(float()) : f(double());
+}
+
+std::string gate_rows(int gates) { return gates == 1 ? "H" : text(gates, "·H"); }
+
+Array check_float(const char* name, const Array& array, const char* like_name, const Array& like) {
+  if (!is_float(array)) {
+    throw py::type_error(text(name, ": expected float32 or float64, got ", dtype_text(array)));
+  }
+  if (array.itemsize() != like.itemsize()) {
+    throw py::type_error(text(name, ": expected ", dtype_text(like), " like ", like_name, ", got ",
+                              dtype_text(array)));
+  }
+  return array;
+}
+
+Maybe optional_array(const char* name, const py::object& object) {
+  if (object.is_none()) return std::nullopt;
+  return as_array(name, object);
+}
+
+Array check_lengths(const py::object& object, Index T, Index B) {
+  const Array given = Array::ensure(object);
+  if (!given) {
+    PyErr_Clear();
+    throw py::type_error("lengths: expected an array of integers");
+  }
+  // An empty list has no integers to give it a dtype.
+  if (!is_integer(given) && given.size() > 0) {
+    throw py::type_error(text("lengths: expected integers, got ", dtype_text(given)));
+  }
+  check_shape("lengths", given, {{"B", B}});
+  const auto lengths = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(given);
+  for (Index i = 0; i < B; ++i) {
+    if (lengths.at(i) < 0 || lengths.at(i) > T) {
+      throw py::value_error(text("lengths: expected values in 0..T = 0..", T, ", got ",
+                                 py::str(given[py::int_(i)]).cast<std::string>()));
+    }
+  }
+  return lengths;
+}
+
+Array check_tokens(const Array& x, Index T, Index B, Index I, const Maybe& lengths) {
+  const auto tokens = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(x);
+  const std::int64_t* const length = data<std::int64_t>(lengths);
+  for (Index b = 0; b < B; ++b) {
+    const Index valid = length == nullptr ? T : static_cast<Index>(length[b]);
+    for (Index t = 0; t < valid; ++t) {
+      const std::int64_t token = tokens.at(t, b);
+      if (token < 0 || token >= I) {
+        throw py::index_error(text("x: expected tokens in 0..I-1 = 0..", I - 1, ", got ", token));
+      }
+    }
+  }
+  return native(tokens);
+}
+
+std::vector<Index> by_falling_length(const Array& lengths) {
+  const auto* const length = static_cast<const std::int64_t*>(lengths.data());
+  std::vector<Index> order(static_cast<std::size_t>(lengths.size()));
+  std::iota(order.begin(), order.end(), Index(0));
+  std::stable_sort(order.begin(), order.end(),
+                   [length](Index a, Index b) { return length[a] > length[b]; });
+  return order;
+}
+
+// w_ih says what G*H and I are, x what T and B are; all else must agree.
+Checked check(const CellKernels<float>& cell, const py::object& x_, const py::object& h0_,
+              const py::object& c0_, const py::object& w_ih_, const py::object& w_hh_,
+              const py::object& b_ih_, const py::object& b_hh_, const py::object& lengths_) {
+  const Array x = as_array("x", x_), h0 = as_array("h0", h0_);
+  const Array w_ih = as_array("w_ih", w_ih_), w_hh = as_array("w_hh", w_hh_);
+  const Maybe b_ih = optional_array("b_ih", b_ih_), b_hh = optional_array("b_hh", b_hh_);
+  const bool tokens = is_integer(x);
+
+  check_float("w_ih", w_ih, "w_ih", w_ih);
+  if (!tokens) check_float("x", x, "w_ih", w_ih);
+  check_float("h0", h0, "w_ih", w_ih);
+  Maybe c0;
+  if (cell.has_c) c0 = check_float("c0", as_array("c0", c0_), "w_ih", w_ih);
+  check_float("w_hh", w_hh, "w_ih", w_ih);
+  if (b_ih) check_float("b_ih", *b_ih, "w_ih", w_ih);
+  if (b_hh) check_float("b_hh", *b_hh, "w_ih", w_ih);
+
+  const std::string rows = gate_rows(cell.gates);
+  check_shape("w_ih", w_ih, {{rows}, {"I"}});
+  const Index G = cell.gates, GH = w_ih.shape(0), H = GH / G, I = w_ih.shape(1);
+  if (GH == 0 || GH % G != 0) {
+    throw py::value_error(
+        text("w_ih: expected shape (", rows, ", I) with H at least 1, got ", shape_text(w_ih)));
+  }
+  if (tokens) {
+    check_shape("x", x, {{"T"}, {"B"}});
+  } else {
+    check_shape("x", x, {{"T"}, {"B"}, {"I", I}});
+  }
+  const Index T = x.shape(0), B = x.shape(1);
+  check_shape("h0", h0, {{"B", B}, {"H", H}});
+  if (c0) check_shape("c0", *c0, {{"B", B}, {"H", H}});
+  check_shape("w_hh", w_hh, {{rows, GH}, {"H", H}});
+  if (b_ih) check_shape("b_ih", *b_ih, {{rows, GH}});
+  if (b_hh) check_shape("b_hh", *b_hh, {{rows, GH}});
+  checked_size("x", {T, B, I}, w_ih.itemsize());
+  checked_size("the gates (T, B, C·H)", {T, B, cell.columns, H}, w_ih.itemsize());
+
+  const auto native_or_none = [](const Maybe& array) {
+    return array ? Maybe(native(*array)) : std::nullopt;
+  };
+  Checked checked{};
+  checked.shape = {T, B, I, H};
+  checked.is_float32 = w_ih.itemsize() == 4;
+  if (!lengths_.is_none()) {
+    checked.lengths = check_lengths(lengths_, T, B);
+    checked.order = by_falling_length(*checked.lengths);
+  }
+  checked.x = tokens ? check_tokens(x, T, B, I, checked.lengths) : native(x);
+  checked.h0 = native(h0);
+  checked.c0 = native_or_none(c0);
+  checked.w_ih = native(w_ih);
+  checked.w_hh = native(w_hh);
+  checked.b_ih = native_or_none(b_ih);
+  checked.b_hh = native_or_none(b_hh);
+  return checked;
+}
+
+template <class T>
+Inputs<T> inputs_of(const Checked& c, bool reverse) {
+  const bool tokens = is_integer(c.x);
+  Inputs<T> in{};
+  in.shape = c.shape;
+  in.x = tokens ? nullptr : static_cast<const T*>(c.x.data());
+  in.tokens = tokens ? static_cast<const std::int64_t*>(c.x.data()) : nullptr;
+  in.h0 = static_cast<const T*>(c.h0.data());
+  in.c0 = data<T>(c.c0);
+  in.lengths = data<std::int64_t>(c.lengths);
+  in.order = c.lengths ? c.order.data() : nullptr;
+  in.params = {static_cast<const T*>(c.w_ih.data()), static_cast<const T*>(c.w_hh.data()),
+               data<T>(c.b_ih), data<T>(c.b_hh)};
+  in.reverse = reverse;
+  return in;
+}
+
+template <class T>
+T* pointer(std::optional<py::array_t<T>>& array) {
+  return array ? array->mutable_data() : nullptr;
+}
+
+template <class T>
+py::tuple forward_of(const std::string& name, const Checked& c, bool reverse, bool save) {
+  const CellKernels<T>& cell = find_cell<T>(name);
+  const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+  const std::vector<Index> all{seq_len, batch_size, hidden_size}, state{batch_size, hidden_size};
+  using Out = std::optional<py::array_t<T>>;
+  py::array_t<T> y(all), h_n(state);
+  Out c_n, gates, tape_h, tape_c;
+  if (cell.has_c) c_n.emplace(state);
+  if (save) {
+    gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
+    if (cell.tapes_h) tape_h.emplace(all);
+    if (cell.has_c) tape_c.emplace(all);
+  }
+
+  Forward<T> call{};
+  call.in = inputs_of<T>(c, reverse);
+  call.tape = {pointer(gates), pointer(tape_h), pointer(tape_c)};
+  call.save = save;
+  call.y = y.mutable_data();
+  call.h_n = h_n.mutable_data();
+  call.c_n = pointer(c_n);
+  run(cell.forward, call);
+
+  py::object inputs = py::none(), saved = py::none();
+  if (save) {
+    inputs = py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
+    saved = py::make_tuple(gates, tape_h, tape_c);
+  }
+  return py::make_tuple(y, h_n, c_n, inputs, saved);
+}
+
+// Gradients that come in: checked against the shape of the pass.
+struct Incoming {
+  Maybe dy, dh_n, dc_n;
+};
+
+Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B, Index H,
+                        const Array& like, const py::object& dy_, const py::object& dh_n_,
+                        const py::object& dc_n_) {
+  const auto one = [&](const char* name, const py::object& object,
+                       const std::vector<Axis>& axes) -> Maybe {
+    const Maybe array = optional_array(name, object);
+    if (!array) return std::nullopt;
+    check_float(name, *array, "the tape", like);
+    check_shape(name, *array, axes);
+    return native(*array);
+  };
+  const std::vector<Axis> state{{"B", B}, {"H", H}};
+  Incoming incoming;
+  incoming.dy = one("dy", dy_, {{"T", T}, {"B", B}, {"H", H}});
+  incoming.dh_n = one("dh_n", dh_n_, state);
+  if (cell.has_c) incoming.dc_n = one("dc_n", dc_n_, state);
+  return incoming;
+}
+
+Array check_saved(const char* name, const py::object& object, const Array& like,
+                  std::initializer_list<Index> shape) {
+  const Array array = check_float(name, as_array(name, object), "the tape", like);
+  std::vector<Axis> axes;
+  for (const Index size : shape) axes.push_back({std::to_string(size), size});
+  check_shape(name, array, axes);
+  return native(array);
+}
+
+template <class T>
+py::tuple backward_of(const std::string& name, const Checked& c, const py::tuple& saved,
+                      bool reverse, const Incoming& incoming) {
+  const CellKernels<T>& cell = find_cell<T>(name);
+  const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+  const Array gates = check_saved("tape.gates", saved[0], c.w_hh,
+                                  {seq_len, batch_size, cell.columns * hidden_size});
+  Maybe tape_h, tape_c;
+  if (cell.tapes_h) {
+    tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, hidden_size});
+  }
+  if (cell.has_c) {
+    tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
+  }
+
+  const Index rows = cell.gates * hidden_size;
+  using Out = std::optional<py::array_t<T>>;
+  using Sizes = std::vector<Index>;
+  Out dx, dc0, db_ih, db_hh;
+  if (!is_integer(c.x)) dx.emplace(Sizes{seq_len, batch_size, input_size});
+  py::array_t<T> dh0(Sizes{batch_size, hidden_size});
+  if (cell.has_c) dc0.emplace(Sizes{batch_size, hidden_size});
+  py::array_t<T> dw_ih(Sizes{rows, input_size}), dw_hh(Sizes{rows, hidden_size});
+  if (c.b_ih) db_ih.emplace(Sizes{rows});
+  if (c.b_hh) db_hh.emplace(Sizes{rows});
+
+  Backward<T> call{};
+  call.in = inputs_of<T>(c, reverse);
+  call.tape = {static_cast<const T*>(gates.data()), data<T>(tape_h), data<T>(tape_c)};
+  call.dy = data<T>(incoming.dy);
+  call.dh_n = data<T>(incoming.dh_n);
+  call.dc_n = data<T>(incoming.dc_n);
+  call.dx = pointer(dx);
+  call.dh0 = dh0.mutable_data();
+  call.dc0 = pointer(dc0);
+  call.dw_ih = dw_ih.mutable_data();
+  call.dw_hh = dw_hh.mutable_data();
+  call.db_ih = pointer(db_ih);
+  call.db_hh = pointer(db_hh);
+  run(cell.backward, call);
+  return py::make_tuple(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh);
+}
+
+Checked check_tuple(const CellKernels<float>& cell, const py::tuple& in) {
+  if (in.size() != 8) throw py::value_error("tape: expected the inputs of a forward pass");
+  return check(cell, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]);
+}
+
+}  // namespace
+
+void bind_cells(py::module_& m) {
+  m.def("check_forward", [](const std::string& name, const py::object& x, const py::object& h0,
+                            const py::object& c0, const py::object& w_ih, const py::object& w_hh,
+                            const py::object& b_ih, const py::object& b_hh,
+                            const py::object& lengths) {
+    const Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
+    return py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
+  });
+  m.def("forward", [](const std::string& name, const py::object& x, const py::object& h0,
+                      const py::object& c0, const py::object& w_ih, const py::object& w_hh,
+                      const py::object& b_ih, const py::object& b_hh, const py::object& lengths,
+                      bool reverse, bool save) {
+    const Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
+    return with_dtype(c.is_float32, [&](auto zero) {
+      return forward_of<decltype(zero)>(name, c, reverse, save);
+    });
+  });
+  m.def("check_backward",
+        [](const std::string& name, const Array& x, const Array& h0, const Array& w_hh,
+           const py::object& dy, const py::object& dh_n, const py::object& dc_n) {
+          const Incoming incoming = check_incoming(find_cell<float>(name), x.shape(0), h0.shape(0),
+                                                   h0.shape(1), w_hh, dy, dh_n, dc_n);
+          return py::make_tuple(incoming.dy, incoming.dh_n, incoming.dc_n);
+        });
+  m.def("backward",
+        [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
+           const py::object& dy, const py::object& dh_n, const py::object& dc_n) {
+          const CellKernels<float>& cell = find_cell<float>(name);
+          const Checked c = check_tuple(cell, inputs);
+          const Incoming incoming =
+              check_incoming(cell, c.shape.T, c.shape.B, c.shape.H, c.w_hh, dy, dh_n, dc_n);
+          return with_dtype(c.is_float32, [&](auto zero) {
+            return backward_of<decltype(zero)>(name, c, saved, reverse, incoming);
+          });
+        });
+}
+
+}  // namespace pyrnn

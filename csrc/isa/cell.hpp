@@ -1,0 +1,79 @@
+// What a cell is. A cell is a struct with
+//
+//   name, gates (G), columns (C), has_c, tapes_h   as in kernels.hpp
+//   segments    how the hidden side maps gates to columns, in phases
+//   pointwise<phase, stage, save>     gates before their activation -> h_t (and c_t)
+//   pointwise_backward<phase>         dh_t (and dc_t) -> gradients of the gates, what is carried to t-1
+//   hidden                            h_t, read back from the tape
+//   operand                           what a second phase multiplies its rows of W_hh with
+//
+// A step runs the phases in order: W_hh times the operand of the phase, then its pointwise part. That
+// part passes over the units once a stage: cut where one activation waits for another, or the chain of
+// both, some 150 cycles, would be longer than what a processor reorders.
+#pragma once
+
+#include "vecmath.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+// Gates [gate, gate + count) of W_hh add to the blocks of columns from `column` on, in `phase`.
+struct Segment {
+  int gate, count, column, phase;
+};
+
+// One row (sequence) at one step; every pointer is to unit 0.
+template <class T>
+struct StepRow {
+  Index H;
+  T* gates;         // [C*H] in: before activation; out with save: after it
+  const T* h_prev;  // [H]
+  const T* c_prev;  // [H]
+  T* h;             // [H]
+  T* c;             // [H]
+  T* tape_h;        // [H]
+  T* reset_h;       // [H] r * h_{t-1} of the reset-before GRU
+};
+
+template <class T>
+struct GradRow {
+  Index H;
+  const T* gates;   // [C*H]
+  const T* h_prev;  // [H]
+  const T* c_prev;  // [H]
+  const T* c;       // [H]
+  const T* dy;      // [H] or null
+  T* dh;            // [H] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
+  T* dc;            // [H] in: dc_t; out: dc_{t-1}
+  T* dgates;        // [C*H]
+  T* d_reset_h;     // [H] in, phase 0 of the reset-before GRU
+};
+
+// One row of the tape, at the step whose h is wanted.
+template <class T>
+struct TapeRow {
+  Index H;
+  const T* gates;  // [C*H]
+  const T* h;      // [H]
+  const T* c;      // [H]
+};
+
+template <class T>
+PYRNN_INLINE Vec<T> sigmoid_slope(Vec<T> s) {
+  return s * (splat(T(1)) - s);
+}
+
+template <class T>
+PYRNN_INLINE Vec<T> tanh_slope(Vec<T> y) {
+  return splat(T(1)) - y * y;
+}
+
+// dh_t: what came back from t+1, and dy.
+template <class T, class At>
+PYRNN_INLINE Vec<T> incoming(const At& at, const GradRow<T>& row) {
+  const Vec<T> dh = at.load(row.dh);
+  return row.dy == nullptr ? dh : dh + at.load(row.dy);
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

@@ -1,0 +1,76 @@
+// Gradients of weights: dW[m][n] += sum_k d[k][m] b[k][n] over the rows k of a block, and their bias
+// db[m] += sum_k d[k][m]. Threads share the outputs, never k, so that sums do not depend on them.
+#pragma once
+
+#include "gemm.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+// Columns [m, m + width) of d, packed as one panel [K][panel_width].
+template <class T>
+struct Slice {
+  const T* data;
+  Index depth;  // K
+  int width;
+};
+
+template <class T>
+Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, int width) {
+  const Panels<T> one{data, depth, width, 1, {}};
+  pack_rows(one, data, 0, 1, [&](Index k) { return rows[k] + column; });
+  return {data, depth, width};
+}
+
+// dw: row 0 of the slice, of [.., b.columns].
+template <class T>
+void accumulate_weight(const Slice<T>& d, const Panels<T>& b, T* dw, bool first) {
+  const T* a[panel_width<T>];
+  T* c[panel_width<T>];
+  for (int m = 0; m < d.width; ++m) {
+    a[m] = d.data + m;
+    c[m] = dw + m * b.columns;
+  }
+  const RowPointers<T> rows{a, panel_width<T>, c};
+  if (first) {
+    multiply<Base::zero>(d.width, rows, b, 0, b.count());
+  } else {
+    multiply<Base::self>(d.width, rows, b, 0, b.count());
+  }
+}
+
+// The same for one-hot b: row k of d goes to column tokens[k].
+template <class T>
+void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns, T* dw) {
+  for (Index k = 0; k < d.depth; ++k) {
+    const T* const row = d.data + k * panel_width<T>;
+    T* const column = dw + tokens[k];
+    for (int m = 0; m < d.width; ++m) column[m * columns] += row[m];
+  }
+}
+
+template <class T>
+void accumulate_bias(const Slice<T>& d, T* db, bool first) {
+  for (int v = 0; v < panel_vectors; ++v) {
+    Vec<T> sum = {};
+    for (Index k = 0; k < d.depth; ++k) sum += load(d.data + k * panel_width<T> + v * lanes<T>);
+    if (!first) sum += load_line(db, v, d.width);
+    store_line(db, v, d.width, sum);
+  }
+}
+
+// Rows of W or x, as an operand: B[k][n] = rows[k][n].
+template <class T>
+void pack_operand(const Panels<T>& b, const T* const* rows, Range panels) {
+  pack_rows(b, const_cast<T*>(b.data), panels.first, panels.last, [&](Index k) { return rows[k]; });
+}
+
+// Rows of a matrix [depth, columns].
+template <class T>
+void pack_matrix(const Panels<T>& b, const T* matrix, Range panels) {
+  pack_rows(b, const_cast<T*>(b.data), panels.first, panels.last,
+            [&](Index k) { return matrix + k * b.columns; });
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

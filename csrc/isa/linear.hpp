@@ -1,0 +1,155 @@
+// Linear: y = x W^T + b on N rows; dx = dy W, dW = dy^T x, db = sum of dy. The same products as the
+// input side of a cell.
+#pragma once
+
+#include "gradients.hpp"
+#include "scan.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class T>
+class LinearForward {
+ public:
+  static void run(const Linear<T>& call, Team& team) {
+    LinearForward linear(call);
+    Carver measure;
+    linear.carve(measure);
+    Carver carver(Team::scratch(measure.used()));
+    linear.carve(carver);
+    team.run(
+        linear.plan_.threads,
+        [](void* context, Worker& worker) { static_cast<LinearForward*>(context)->work(worker); },
+        &linear);
+  }
+
+ private:
+  explicit LinearForward(const Linear<T>& call)
+      : call_(call),
+        plan_(Plan::of(call.in_features * call.out_features, max(16, call.rows), 1, 1,
+                       Team::max_threads())) {}
+
+  void carve(Carver& carver) {
+    const Index panels = panels_of<T>(call_.out_features);
+    weight_ = {carver.take<T>(panels * panel_width<T> * call_.in_features),
+               call_.in_features,
+               call_.out_features,
+               1,
+               {}};
+    a_ = carver.take<const T*>(call_.rows);
+    c_ = carver.take<T*>(call_.rows);
+  }
+
+  void work(Worker& worker) const {
+    const Range panels = part(weight_.count(), worker.index, worker.count);
+    pack_transposed(weight_, const_cast<T*>(weight_.data), call_.weight, panels.first, panels.last);
+    const Range own = part(call_.rows, worker.index, worker.count);
+    for (Index n = own.first; n < own.last; ++n) {
+      a_[n] = call_.x + n * call_.in_features;
+      c_[n] = call_.y + n * call_.out_features;
+    }
+    if (!worker.barrier()) return;
+    // Few rows at a time: they stay in cache while the panels pass, and Ctrl-C is heard.
+    for (Index n = own.first; n < own.last; n += rows_at_once) {
+      const Index count = min(rows_at_once, own.last - n);
+      const RowPointers<T> rows{a_ + n, 1, c_ + n};
+      if (call_.bias != nullptr) {
+        multiply<Base::row>(count, rows, weight_, 0, weight_.count(), call_.bias);
+      } else {
+        multiply<Base::zero>(count, rows, weight_, 0, weight_.count());
+      }
+      if (!worker.proceed(double(count) * double(call_.in_features * call_.out_features))) return;
+    }
+  }
+
+  static constexpr Index rows_at_once = 252;  // a multiple of every tile's rows
+
+  const Linear<T>& call_;
+  const Plan plan_;
+  Panels<T> weight_{};
+  const T** a_ = nullptr;
+  T** c_ = nullptr;
+};
+
+template <class T>
+class LinearBackward {
+ public:
+  static void run(const Linear<T>& call, Team& team) {
+    LinearBackward linear(call);
+    Carver measure;
+    linear.carve(measure);
+    Carver carver(Team::scratch(measure.used()));
+    linear.carve(carver);
+    team.run(
+        linear.plan_.threads,
+        [](void* context, Worker& worker) { static_cast<LinearBackward*>(context)->work(worker); },
+        &linear);
+  }
+
+ private:
+  explicit LinearBackward(const Linear<T>& call)
+      : call_(call),
+        plan_(Plan::of(call.in_features * call.out_features, max(16, call.rows), 2, 1,
+                       Team::max_threads())),
+        block_(clamp(call.rows, 1, rows_of_a_block)) {}
+
+  void carve(Carver& carver) {
+    const Index in = call_.in_features, out = call_.out_features;
+    const Index columns = panels_of<T>(in) * panel_width<T>;
+    weight_ = {carver.take<T>(columns * out), out, in, 1, {}};
+    x_ = carver.take<T>(columns * block_);
+    slices_ = carver.take<T>(plan_.threads * panel_width<T> * block_);
+    dy_rows_ = carver.take<const T*>(plan_.threads * block_);
+    x_rows_ = carver.take<const T*>(plan_.threads * block_);
+    dx_rows_ = carver.take<T*>(plan_.threads * block_);
+  }
+
+  void work(Worker& worker) const {
+    const Index in = call_.in_features, out = call_.out_features;
+    const Range in_panels = part(panels_of<T>(in), worker.index, worker.count);
+    const Range out_panels = part(panels_of<T>(out), worker.index, worker.count);
+    const T** const dy = dy_rows_ + worker.index * block_;
+    const T** const x = x_rows_ + worker.index * block_;
+    T** const dx = dx_rows_ + worker.index * block_;
+    T* const slice = slices_ + worker.index * panel_width<T> * block_;
+    pack_matrix(weight_, call_.weight, in_panels);
+    // Without rows one empty block still writes the zeros.
+    for (Index start = 0; start == 0 || start < call_.rows; start += block_) {
+      const Index K = min(block_, call_.rows - start);
+      for (Index k = 0; k < K; ++k) {
+        dy[k] = call_.dy + (start + k) * out;
+        x[k] = call_.x + (start + k) * in;
+        dx[k] = call_.dx + (start + k) * in;
+      }
+      const Panels<T> operand{x_, K, in, 1, {}};
+      pack_operand(operand, x, in_panels);
+      if (!worker.proceed(2.0 * double(K) * double(in * out)) || !worker.barrier()) return;
+      const Range own = part(K, worker.index, worker.count);
+      multiply<Base::zero>(own.size(), RowPointers<T>{dy + own.first, 1, dx + own.first}, weight_,
+                           0, weight_.count());
+      for (Index p = out_panels.first; p < out_panels.last; ++p) {
+        const Index m = p * panel_width<T>;
+        const Slice<T> d =
+            pack_slice(slice, dy, K, m, static_cast<int>(min(out - m, panel_width<T>)));
+        accumulate_weight(d, operand, call_.dweight + m * in, start == 0);
+        if (call_.dbias != nullptr) accumulate_bias(d, call_.dbias + m, start == 0);
+      }
+      if (!worker.barrier()) return;
+    }
+  }
+
+  static constexpr Index rows_of_a_block = 256;
+
+  const Linear<T>& call_;
+  const Plan plan_;
+  const Index block_;
+  Panels<T> weight_{};           // W, depth out
+  T* x_ = nullptr;               // packed x of a block
+  T* slices_ = nullptr;          // [threads, K, panel_width]
+  const T** dy_rows_ = nullptr;  // [threads, K]
+  const T** x_rows_ = nullptr;   // [threads, K]
+  T** dx_rows_ = nullptr;        // [threads, K]
+};
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

@@ -1,0 +1,38 @@
+// Index arithmetic and plain loops. The standard library's would be emitted as weak symbols, which the
+// linker may take from the build of another ISA.
+#pragma once
+
+#include "vec.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+PYRNN_INLINE Index min(Index a, Index b) { return a < b ? a : b; }
+PYRNN_INLINE Index max(Index a, Index b) { return a < b ? b : a; }
+PYRNN_INLINE Index clamp(Index x, Index low, Index high) { return max(low, min(x, high)); }
+PYRNN_INLINE Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+// [first, last)
+struct Range {
+  Index first, last;
+  PYRNN_INLINE Index size() const { return last - first; }
+};
+
+// Part `index` of `count` of [0, n), in whole grains.
+PYRNN_INLINE Range part(Index n, int index, int count, Index grain = 1) {
+  const Index grains = ceil_div(n, grain);
+  return {min(n, grains * index / count * grain), min(n, grains * (index + 1) / count * grain)};
+}
+
+template <class T>
+void fill(T* row, Range range, T value) {
+  for (Index i = range.first; i < range.last; ++i) row[i] = value;
+}
+
+template <class T>
+void copy(const T* from, T* to, Range range) {
+  for (Index i = range.first; i < range.last; ++i) to[i] = from[i];
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

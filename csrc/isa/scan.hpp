@@ -1,0 +1,206 @@
+// What forward and backward share: how a call is cut among threads, in which order time runs, and where a
+// row's values of one step lie.
+#pragma once
+
+#include "cell.hpp"
+#include "gemm.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+// Cuts one buffer into arrays, each on a cache line of its own. Without a buffer it only measures.
+class Carver {
+ public:
+  explicit Carver(void* buffer = nullptr) : buffer_(static_cast<char*>(buffer)) {}
+  template <class T>
+  T* take(Index n) {
+    T* const start = buffer_ == nullptr ? nullptr : reinterpret_cast<T*>(buffer_ + used_);
+    const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(T);
+    used_ += (bytes + line_bytes - 1) / line_bytes * line_bytes;
+    return start;
+  }
+  [[nodiscard]] std::size_t used() const { return used_; }
+
+ private:
+  char* buffer_;
+  std::size_t used_ = 0;
+};
+
+// The rows of a batch, longest first: those alive at step t are the first `n` of the order.
+struct Rows {
+  Index batch_size, seq_len;
+  const std::int64_t* lengths;  // [B] or null: all T
+  const Index* order;           // [B], null without lengths
+
+  template <class T>
+  static Rows of(const Inputs<T>& in) {
+    return {in.shape.B, in.shape.T, in.lengths, in.order};
+  }
+
+  PYRNN_INLINE Index row(Index i) const { return order == nullptr ? i : order[i]; }
+  PYRNN_INLINE Index length(Index row) const {
+    return lengths == nullptr ? seq_len : static_cast<Index>(lengths[row]);
+  }
+  // Alive rows at step t, given those at a neighbouring step.
+  PYRNN_INLINE Index alive(Index t, Index n) const {
+    if (order == nullptr) return batch_size;
+    while (n > 0 && length(order[n - 1]) <= t) --n;
+    while (n < batch_size && length(order[n]) > t) ++n;
+    return n;
+  }
+  // Part `index` of `count` of the order, by steps to compute.
+  Range share(int index, int count) const {
+    if (order == nullptr) return part(batch_size, index, count);
+    Index total = 0;
+    for (Index i = 0; i < batch_size; ++i) total += length(i);
+    Range range{0, 0};
+    Index before = 0;
+    for (Index i = 0; i < batch_size; ++i) {
+      if (before < total * index / count) range.first = i + 1;
+      if (before < total * (index + 1) / count) range.last = i + 1;
+      before += length(order[i]);
+    }
+    if (index + 1 == count) range.last = batch_size;
+    if (index == 0) range.first = 0;
+    return range;
+  }
+};
+
+// Steps of a sequence in blocks; block 0 is computed first.
+struct Time {
+  Index seq_len, block;
+  bool reverse;
+
+  PYRNN_INLINE Index blocks() const { return ceil_div(seq_len, block); }
+  // Steps [first, last) of block i, by their place in x. Blocks lie on the same grid for both directions of
+  // a pass, so that backward meets the blocks of forward in the opposite order.
+  PYRNN_INLINE Range steps(Index i) const {
+    const Index from = i * block, to = min(seq_len, from + block);
+    return reverse ? Range{seq_len - to, seq_len - from} : Range{from, to};
+  }
+  // The i-th computed step of a range.
+  PYRNN_INLINE Index at(Range steps, Index i) const {
+    return reverse ? steps.last - 1 - i : steps.first + i;
+  }
+  // The step computed before t; negative or >= length where a row starts.
+  PYRNN_INLINE Index before(Index t) const { return reverse ? t + 1 : t - 1; }
+};
+
+// How a call is cut: by rows every thread runs alone; by units the threads meet at every step, but each
+// keeps its slice of W_hh in its own cache.
+struct Plan {
+  int threads;
+  bool by_rows;
+
+  // Costs are those of one step: `weights` values of W_hh read, for `rows` sequences.
+  static Plan of(Index weights, Index rows, Index steps, Index units, int max_threads) {
+    // One step needs no barrier, and by units each weight is packed by one thread.
+    const bool one_step = steps == 1;
+    // Below about 100,000 multiply-adds in all, starting threads costs more than they save.
+    const double work = double(weights) * double(rows) * double(steps);
+    if (max_threads <= 1 || work < 1e5) return {1, !one_step};
+    if (!one_step && (rows >= 16 || (rows >= 4 && weights * rows < 16 * 1024 * 16))) {
+      return {int(min(max_threads, ceil_div(rows, 2))), true};
+    }
+    // A barrier takes about as long as 10,000 multiply-adds on weights out of L2.
+    const Index useful = max(1, Index(double(weights) * double(rows) / 10e3));
+    return {int(min(min(max_threads, useful), max(1, units))), false};
+  }
+};
+
+// A worker's part of every step.
+struct Share {
+  Range rows;    // of the order
+  Range panels;  // of one block of H columns
+  Range units;   // the same in columns
+
+  template <class T>
+  static Share of(const Plan& plan, const Rows& rows, Index hidden, const Worker& worker) {
+    const Index panels = panels_of<T>(hidden);
+    if (plan.by_rows) {
+      return {rows.share(worker.index, worker.count), {0, panels}, {0, hidden}};
+    }
+    const Range own = part(panels, worker.index, worker.count);
+    return {{0, rows.batch_size},
+            own,
+            {min(hidden, own.first * panel_width<T>), min(hidden, own.last * panel_width<T>)}};
+  }
+};
+
+// Panels [first, last) in an array of `groups` alternating blocks.
+PYRNN_INLINE Range grouped(Range panels, int groups) {
+  return {panels.first * groups, panels.last * groups};
+}
+
+// Where the values of a (step, row) lie.
+template <class T>
+struct Places {
+  const Inputs<T>& in;
+  Time time;
+  Rows rows;
+
+  PYRNN_INLINE Index index(Index t, Index row) const { return t * in.shape.B + row; }
+  PYRNN_INLINE bool starts(Index t, Index row) const {
+    const Index before = time.before(t);
+    return before < 0 || before >= rows.length(row);
+  }
+  // The last step computed of a row that has any.
+  PYRNN_INLINE Index last_step(Index row) const { return time.reverse ? 0 : rows.length(row) - 1; }
+  // A state of the step before: from `states` [T, B, H], or the initial one [B, H].
+  PYRNN_INLINE const T* before(const T* states, const T* initial, Index t, Index row) const {
+    const Index H = in.shape.H;
+    return starts(t, row) ? initial + row * H : states + index(time.before(t), row) * H;
+  }
+};
+
+// The segments of one phase as panels of W_hh^T-like operands.
+template <class Cell>
+constexpr int segment_count = static_cast<int>(sizeof(Cell::segments) / sizeof(Segment));
+
+// Gates that phase `p` computes, the first of them, and the column block of each.
+template <class Cell>
+struct PhaseGates {
+  int count = 0, first = 0;
+  int column[4] = {};
+
+  constexpr explicit PhaseGates(int p) {
+    for (const Segment& s : Cell::segments) {
+      if (s.phase != p) continue;
+      if (count == 0) first = s.gate;
+      for (int i = 0; i < s.count; ++i) column[count++] = s.column + i;
+    }
+  }
+};
+
+// The column block that gate `gate` of W_hh adds to.
+template <class Cell>
+constexpr int hidden_column(int gate) {
+  for (const Segment& s : Cell::segments) {
+    if (gate >= s.gate && gate < s.gate + s.count) return s.column + gate - s.gate;
+  }
+  return -1;
+}
+
+// Calls f(std::integral_constant<int, phase>) for each phase, in order or backwards.
+template <class Cell, bool backwards = false, class F>
+PYRNN_INLINE bool for_phases(F f) {
+  if constexpr (Cell::phases == 1) {
+    return f(std::integral_constant<int, 0>());
+  } else {
+    static_assert(Cell::phases == 2);
+    constexpr int first = backwards ? 1 : 0;
+    return f(std::integral_constant<int, first>()) && f(std::integral_constant<int, 1 - first>());
+  }
+}
+
+template <class Cell, class F>
+PYRNN_INLINE void for_stages(F f) {
+  f(std::integral_constant<int, 0>());
+  if constexpr (Cell::stages == 2) f(std::integral_constant<int, 1>());
+}
+
+// Values that fit a thread's share of L2 beside the weights that pass through it.
+constexpr Index block_bytes = 256 * 1024;
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

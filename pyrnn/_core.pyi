@@ -1,0 +1,70 @@
+"""Types of the compiled module (csrc/module.cpp)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+_Optional = _Array | None
+
+# x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths: checked, native, contiguous
+_Inputs = tuple[_Array, _Array, _Optional, _Array, _Array, _Optional, _Optional, _Optional]
+# gates, h, c
+_Saved = tuple[_Array, _Optional, _Optional]
+
+def check_forward(
+    cell: str,
+    x: _Array,
+    h0: _Array,
+    c0: _Optional,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Optional,
+    b_hh: _Optional,
+    lengths: _Optional,
+) -> _Inputs: ...
+def forward(
+    cell: str,
+    x: _Array,
+    h0: _Array,
+    c0: _Optional,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Optional,
+    b_hh: _Optional,
+    lengths: _Optional,
+    reverse: bool,
+    save: bool,
+) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
+def check_backward(
+    cell: str,
+    x: _Array,
+    h0: _Array,
+    w_hh: _Array,
+    dy: _Optional,
+    dh_n: _Optional,
+    dc_n: _Optional,
+) -> tuple[_Optional, _Optional, _Optional]: ...
+def backward(
+    cell: str,
+    inputs: _Inputs,
+    saved: _Saved,
+    reverse: bool,
+    dy: _Optional,
+    dh_n: _Optional,
+    dc_n: _Optional,
+) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
+def linear_forward(x: _Array, weight: _Array, bias: _Optional) -> _Array: ...
+def linear_backward(
+    x: _Array, weight: _Array, dy: _Array, need_dbias: bool
+) -> tuple[_Array, _Array, _Optional]: ...
+def vecmath(name: str, x: _Array) -> _Array: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def config() -> dict[str, Any]: ...
+def available_isas() -> Sequence[str]: ...
+def probe() -> dict[str, float]: ...
+def read_rate(bytes: int) -> float: ...
+
+__version__: str

@@ -1,0 +1,391 @@
+"""Layers above layers and directions side by side, written once for every cell.
+
+Layer l > 0 takes the S*H columns of the layer below, forward half first; states are (L*S, B, H) in
+the order layer 0 forward, layer 0 reverse, layer 1 forward, ...
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import (
+    checked_array,
+    checked_dtype,
+    checked_integer,
+    checked_number,
+    shape_text,
+    with_dtype,
+)
+from .initialisation import INITIALISATIONS, generator, orthogonal, uniform
+from .module import Grads, Module, ModuleTape
+from .tape import Array, Tape
+from .weights import GATES, parameter_names, parameter_shapes
+
+State = TypeVar("State")
+
+
+@dataclass(slots=True, eq=False)
+class LayerGrads(Grads, Generic[State]):
+    """Gradients of a recurrent layer.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        Gradients of the parameters, by their names.
+    x : ndarray or None
+        Gradient of the input, in its shape; None for integer tokens.
+    state : ndarray or tuple of two ndarrays
+        Gradient of the initial state, in its shape.
+    """
+
+    x: Array | None
+    state: State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerTape(ModuleTape):
+    """Read-only record of one ``forward`` of a recurrent layer.
+
+    Attributes
+    ----------
+    owner : Module
+        The layer.
+    tapes : tuple of Tape
+        One for each layer and direction.
+    layout : str
+        How x was laid out: "T, B", "B, T" or, without a batch, "T".
+    dropout : tuple of int and float, or None
+        Seed of the dropout masks, which ``backward`` draws again, and their probability.
+    """
+
+    tapes: tuple[Tape, ...]
+    layout: str
+    dropout: tuple[int, float] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored beside the arguments: all operations' tapes, and what the layers pass up."""
+        x = self.tapes[0].x
+        passed_up = {id(tape.x): tape.x.nbytes for tape in self.tapes if tape.x is not x}
+        return sum(tape.nbytes for tape in self.tapes) + sum(passed_up.values())
+
+
+class Recurrent(Module, Generic[State]):
+    """Base of RNN, GRU and LSTM, which add only their cell."""
+
+    # What a cell says: its gates in weights.GATES, its states, the operation for one layer in one
+    # direction, and which attributes are keywords of that operation.
+    _cell: ClassVar[str]
+    _states: ClassVar[tuple[str, ...]] = ("h",)
+    _forward_op: ClassVar[Callable[..., tuple[Any, ...]]]
+    _backward_op: ClassVar[Callable[..., tuple[Any, ...]]]
+    _options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: npt.DTypeLike,
+        rng: int | np.random.Generator | None,
+        init: str,
+    ) -> None:
+        self.input_size = checked_integer("input_size", input_size, 1)
+        self.hidden_size = checked_integer("hidden_size", hidden_size, 1)
+        self.num_layers = checked_integer("num_layers", num_layers, 1)
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        self.dropout = checked_number("dropout", dropout, 0.0, 1.0)
+        self.bidirectional = bool(bidirectional)
+        self.dtype = checked_dtype(dtype)
+        self.rng = generator(rng)
+        if init not in INITIALISATIONS:
+            raise ValueError(f"init: expected one of {', '.join(INITIALISATIONS)}, got {init!r}")
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout={self.dropout} stands between layers and does nothing with num_layers=1",
+                stacklevel=3,
+            )
+        self._directions = 2 if self.bidirectional else 1
+        self._names = [
+            parameter_names(layer, reverse, self.bias)
+            for layer in range(self.num_layers)
+            for reverse in (False, True)[: self._directions]
+        ]
+        self._weights = [itemgetter(*names) for names in self._names]
+        self.params = {}
+        gates, size = len(GATES[self._cell]), self.hidden_size
+        for k, names in enumerate(self._names):
+            width = self.input_size if k < self._directions else self._directions * size
+            shapes = parameter_shapes(gates, width, size, self.bias)
+            for name, shape in zip(names, shapes, strict=True):
+                if init == "orthogonal" and name.startswith("weight_hh"):
+                    self.params[name] = orthogonal(self.rng, gates, size, self.dtype)
+                else:
+                    self.params[name] = uniform(self.rng, shape, size, self.dtype)
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Run without keeping anything for a backward pass, and without dropout.
+
+        Parameters
+        ----------
+        x : array
+            (T, B, I), or (B, T, I) with ``batch_first``, or (T, I), of the dtype of the layer; or
+            integer tokens of these shapes without the last axis, which stand for one-hot vectors.
+        state : ndarray or tuple of two ndarrays, optional
+            Initial state: h (L*S, B, H), for the LSTM (h, c); for x without a batch (L*S, H).
+            None stands for 0.
+        lengths : array of integers, optional
+            (B), each in 0..T, in any order. Past its length a row's y is 0.
+
+        Returns
+        -------
+        y : ndarray
+            (T, B, S*H), or as x is laid out: every h_t of the last layer, forward half first.
+        state : ndarray or tuple of two ndarrays
+            The state after each row's last step, in the shape of ``state``.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape or length.
+        TypeError
+            Another dtype than the layer's or integer tokens.
+        IndexError
+            A token outside 0..I-1.
+        """
+        y, last, _ = self._run(x, state, lengths, False)
+        return y, last
+
+    def forward(
+        self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State, LayerTape]:
+        """Run for training: with dropout, and with a tape for :meth:`backward`.
+
+        The tape refers to x and the parameters without copying them. Both must keep their values
+        until the last ``backward`` with this tape: update parameters after it.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As for calling the layer.
+
+        Returns
+        -------
+        y, state
+            As from calling the layer.
+        tape : LayerTape
+            It belongs to the caller, who may use it several times or throw it away.
+
+        Raises
+        ------
+        ValueError, TypeError, IndexError
+            As for calling the layer.
+        """
+        y, last, tape = self._run(x, state, lengths, True)
+        return y, last, cast(LayerTape, tape)
+
+    def backward(
+        self,
+        tape: LayerTape,
+        dy: npt.ArrayLike | None = None,
+        dstate: Any = None,
+    ) -> LayerGrads[State]:
+        """Backpropagation through time.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From this layer's :meth:`forward`.
+        dy : array, optional
+            Gradient of the loss by y, in its shape; None stands for 0.
+        dstate : array, or tuple of two arrays, optional
+            Gradient of the loss by the final state, in its shape; for the LSTM (dh, dc). None
+            stands for 0, also within the tuple.
+
+        Returns
+        -------
+        LayerGrads
+            ``x``, ``state`` and ``params``, new arrays.
+
+        Raises
+        ------
+        ValueError
+            A tape of another layer, or a wrong shape.
+        TypeError
+            No tape, or another dtype than the layer's.
+        """
+        self._own(tape, LayerTape)
+        tapes, layout, dropout = tape.tapes, tape.layout, tape.dropout
+        size, count = self.hidden_size, self._directions
+        seq_len, batch = tapes[0].x.shape[:2]
+        dabove: Array | None = None
+        if dy is not None:
+            shape: tuple[int, ...] = (seq_len, batch, count * size)
+            if layout != "T, B":
+                shape = (seq_len, shape[2]) if layout == "T" else (batch, seq_len, shape[2])
+            dabove = checked_array("dy", dy, self.dtype, f"({layout}, S·H)", shape)
+            dabove = _to_time_major(dabove, layout)
+        dlast: list[Any] = [None] * len(self._states)
+        if dstate is not None:
+            dlast = self._split("dstate", dstate, batch, layout)
+
+        dfirst: list[Any] = [None] * len(tapes)
+        dparams: dict[str, Array] = {}
+        for layer in reversed(range(self.num_layers)):
+            dx: Array | None = None
+            for direction in range(count):
+                k = layer * count + direction
+                part = dabove
+                if dabove is not None and count == 2:
+                    part = dabove[..., direction * size : (direction + 1) * size]
+                of_k = [None if d is None else d[k] for d in dlast]
+                of_x, *others = self._backward_op(tapes[k], part, *of_k)
+                dfirst[k] = others[: len(dlast)]
+                # Without biases the names are fewer than the gradients.
+                dparams.update(zip(self._names[k], others[len(dlast) :], strict=False))
+                if direction == 0:
+                    dx = of_x
+                elif dx is not None:
+                    with np.errstate(invalid="ignore", over="ignore"):
+                        dx += of_x
+            if layer > 0 and dropout is not None and dx is not None:
+                dx = _drop(dx, layer, *dropout)
+            dabove = dx
+        return LayerGrads(
+            {name: dparams[name] for names in self._names for name in names},
+            None if dabove is None else _from_time_major(dabove, layout),
+            self._join(dfirst, layout),
+        )
+
+    def _run(
+        self, x_like: npt.ArrayLike, state: Any, lengths: npt.ArrayLike | None, train: bool
+    ) -> tuple[Array, State, LayerTape | None]:
+        x, layout = self._checked_input(np.asarray(x_like))
+        batch, count = x.shape[1], self._directions
+        first = None if state is None else self._split("state", state, batch, layout)
+        if lengths is not None:
+            lengths = np.asarray(lengths)
+            if layout == "T" and lengths.ndim == 0:
+                lengths = lengths[None]
+        if count == 2:
+            x = np.ascontiguousarray(x)  # once, and not in the operation of each direction
+        options = {name: getattr(self, name) for name in self._options} if self._options else {}
+        dropout = None
+
+        tapes, last, halves = [], [], []
+        for k, weights_of in enumerate(self._weights):
+            if k >= count and k % count == 0 and train and self.dropout > 0:
+                if dropout is None:
+                    # One draw, which NumPy makes under a lock: threads may share the layer.
+                    dropout = int(self.rng.integers(2**63)), self.dropout
+                x = _drop(x, k // count, *dropout)
+            if first is None:
+                zeros = np.zeros((batch, self.hidden_size), self.dtype)
+                states = [zeros] * len(self._states)
+            else:
+                states = [s[k] for s in first]
+            y, *after, tape = self._forward_op(
+                x, *states, *weights_of(self.params),
+                lengths=lengths, reverse=k % count == 1, save=train, **options,
+            )  # fmt: skip
+            last.append(after)
+            tapes.append(tape)
+            if count == 1:
+                x = y
+            elif k % 2 == 0:
+                halves = [y]
+            else:
+                x = np.concatenate([*halves, y], axis=2)
+        made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
+        return _from_time_major(x, layout), self._join(last, layout), made
+
+    def _checked_input(self, x: Array) -> tuple[Array, str]:
+        """x as (T, B, I) or (T, B), and how it was laid out."""
+        if x.dtype == self.dtype:
+            rank, width = x.ndim, x.shape[-1:]
+        elif x.dtype.kind in "iu":
+            rank, width = x.ndim + 1, None
+        else:
+            x = with_dtype("x", x, self.dtype, " or integer tokens")
+            rank, width = x.ndim, x.shape[-1:]
+        layout = "T" if rank == 2 else "B, T" if self.batch_first else "T, B"
+        if rank not in (2, 3) or width not in (None, (self.input_size,)):
+            batched = "B, T" if self.batch_first else "T, B"
+            wanted = (
+                f"tokens of shape ({batched}) or (T,)"
+                if width is None
+                else f"shape ({batched}, I) or (T, I) with I = {self.input_size}"
+            )
+            raise ValueError(f"x: expected {wanted}, got {shape_text(x.shape)}")
+        return (x if layout == "T, B" else _to_time_major(x, layout)), layout
+
+    def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
+        """``state`` or ``dstate`` checked: one array (L*S, B, H) for each state of the cell."""
+        rows, size, count = len(self._names), self.hidden_size, len(self._states)
+        parts = (state,) if count == 1 else state
+        if not isinstance(parts, (tuple, list)) or len(parts) != count:
+            came = type(parts).__name__
+            if isinstance(parts, (tuple, list)):
+                came += f" of {len(parts)}"
+            raise ValueError(
+                f"{argument}: expected a tuple ({', '.join(self._states)}), got {came}"
+            )
+        unbatched = layout == "T"
+        symbols = "(L·S, H)" if unbatched else "(L·S, B, H)"
+        shape = (rows, size) if unbatched else (rows, batch, size)
+        arrays: list[Any] = []
+        for i, part in enumerate(parts):
+            if part is None and argument == "dstate":
+                arrays.append(None)
+                continue
+            name = argument if count == 1 else f"{argument}[{i}]"
+            array = checked_array(name, part, self.dtype, symbols, shape)
+            arrays.append(array[:, None] if unbatched else array)
+        return arrays
+
+    def _join(self, parts: list[Any], layout: str) -> Any:
+        """From states [L*S][state of the cell] of (B, H) to what the caller sees."""
+        if len(parts) == 1:
+            joined = [array[None] for array in parts[0]]
+        else:
+            joined = [np.stack(arrays) for arrays in zip(*parts, strict=True)]
+        if layout == "T":
+            joined = [array[:, 0] for array in joined]
+        return joined[0] if len(joined) == 1 else tuple(joined)
+
+
+def _to_time_major(array: Array, layout: str) -> Array:
+    if layout == "T":
+        return array[:, None]
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array
+
+
+def _from_time_major(array: Array, layout: str) -> Array:
+    return array[:, 0] if layout == "T" else _to_time_major(array, layout)
+
+
+def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:
+    """``array`` times the mask of one layer: 0 with the probability, else 1 / (1 - probability).
+
+    A counter-based generator makes the mask, so that a backward pass can draw it again.
+    """
+    philox = np.random.Philox(key=seed + (layer << 64))
+    drawn = np.random.Generator(philox).random(array.shape, dtype=np.float32)
+    scale = 0.0 if probability == 1.0 else 1.0 / (1.0 - probability)
+    mask = np.multiply(drawn >= probability, scale, dtype=array.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.multiply(array, mask, out=mask)

@@ -1,0 +1,110 @@
+"""What a forward pass keeps for its backward pass, and what a backward pass returns.
+
+The kernels and the NumPy reference fill the same structures, so either can
+read the other's tape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tape:
+    """Read-only record of one forward pass of one layer in one direction.
+
+    ``gates`` holds the gates after their activation, in the order of the
+    parameters; a reset-after GRU adds ``W_hn h + b_hn`` as a fourth block.
+    The inputs and the weights are referenced, not copied: they must keep
+    their values until the last ``*_backward`` call on this tape.
+
+    Attributes
+    ----------
+    cell : str
+        One of ``"rnn_tanh"``, ``"rnn_relu"``, ``"gru"``, ``"gru_reset_before"``, ``"lstm"``.
+    x : ndarray
+        Input (T, B, I), or integer tokens (T, B).
+    h0, c0 : ndarray
+        Initial states (B, H); ``c0`` is None but for the LSTM.
+    w_ih, w_hh, b_ih, b_hh : ndarray
+        Parameters (G*H, I), (G*H, H), (G*H), (G*H); a bias may be None.
+    lengths : ndarray or None
+        int64 (B).
+    reverse : bool
+        Whether time ran from each row's last valid step to its first.
+    gates : ndarray
+        (T, B, G*H), for the reset-after GRU (T, B, 4*H).
+    h : ndarray or None
+        GRU only: every h_t, (T, B, H).
+    c : ndarray or None
+        LSTM only: every c_t, (T, B, H).
+    """
+
+    cell: str
+    x: Array
+    h0: Array
+    c0: Array | None
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array | None
+    b_hh: Array | None
+    lengths: Array | None
+    reverse: bool
+    gates: Array
+    h: Array | None
+    c: Array | None
+
+    def __post_init__(self) -> None:
+        for stored in (self.gates, self.h, self.c):
+            if stored is not None:
+                stored.flags.writeable = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.w_hh.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored beside the inputs: per step and row, the LSTM keeps 5*H
+        values, the GRU 5*H (4*H with reset_after=False), the Elman cell H."""
+        return sum(a.nbytes for a in (self.gates, self.h, self.c) if a is not None)
+
+
+class RnnGrads(NamedTuple):
+    """Gradients of an Elman layer, each of the shape of its array; None where there was none."""
+
+    dx: Array | None
+    dh0: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array | None
+    db_hh: Array | None
+
+
+class GruGrads(NamedTuple):
+    """Gradients of a GRU layer, each of the shape of its array; None where there was none."""
+
+    dx: Array | None
+    dh0: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array | None
+    db_hh: Array | None
+
+
+class LstmGrads(NamedTuple):
+    """Gradients of an LSTM layer, each of the shape of its array; None where there was none."""
+
+    dx: Array | None
+    dh0: Array
+    dc0: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array | None
+    db_hh: Array | None

@@ -1,0 +1,47 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from helpers_worker import Worker
+from hypothesis import settings
+
+import pyrnn
+from pyrnn import _core
+
+# The same examples in every run; `pytest --hypothesis-profile=explore` looks further.
+settings.register_profile("pyrnn", deadline=None, max_examples=150, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=3000)
+settings.load_profile("pyrnn")
+
+# A job in the background of a script ignores Ctrl-C, and so would the processes that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """A test that sets the number of threads leaves it as it was."""
+    before = pyrnn.get_num_threads()
+    yield
+    if pyrnn.get_num_threads() != before:
+        pyrnn.set_num_threads(before)
+
+
+@pytest.fixture(params=["kernels", "reference"])
+def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on the kernels and on the reference."""
+    with pyrnn.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def isa_workers() -> Iterator[dict[str, Worker]]:
+    """One process per instruction set of this machine, forced by PYRNN_ISA."""
+    workers = {isa: Worker(PYRNN_ISA=isa) for isa in _core.available_isas()}
+    yield workers
+    for worker in workers.values():
+        worker.close()

@@ -1,0 +1,235 @@
+"""The codebase is a test: its floors, its words, its sizes, and what a build exports."""
+
+from __future__ import annotations
+
+import ast
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+import pyrnn
+from pyrnn.reference import cells
+from pyrnn.reference.cells import CELLS
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
+ISA = CSRC / "isa"
+PACKAGE = ROOT / "pyrnn"
+
+# A file includes files of lower floors alone. What stands in isa/ without a number is a cell.
+FLOORS = {
+    "shapes.hpp": 0,
+    "team.hpp": 0,
+    "team.cpp": 1,
+    "kernels.hpp": 1,
+    "isa/vec.hpp": 2,
+    "isa/vecmath.hpp": 3,
+    "isa/range.hpp": 3,
+    "isa/gemm.hpp": 4,
+    "isa/cell.hpp": 4,
+    "isa/gradients.hpp": 5,
+    "isa/scan.hpp": 6,
+    "isa/forward.hpp": 7,
+    "isa/backward.hpp": 7,
+    "isa/linear.hpp": 7,
+    "isa/table.cpp": 8,
+    "dispatch.hpp": 9,
+    "dispatch.cpp": 10,
+    "bindings.hpp": 9,
+    "bind.hpp": 10,
+    "bind_cells.cpp": 11,
+    "bind_linear.cpp": 11,
+    "bind_machine.cpp": 11,
+    "module.cpp": 11,
+}
+CELL_FLOOR = 5
+
+# Headers of pure templates and constants: nothing that allocates, and no container.
+ISA_HEADERS = {
+    "algorithm",
+    "cmath",
+    "cstddef",
+    "cstdint",
+    "cstring",
+    "limits",
+    "type_traits",
+    "utility",
+    "immintrin.h",
+    "arm_neon.h",
+}
+
+
+def sources(folder: Path, *endings: str) -> list[Path]:
+    return sorted(path for end in endings for path in folder.rglob(f"*.{end}"))
+
+
+CPP = sources(CSRC, "hpp", "cpp")
+PYTHON = [
+    path for name in ("pyrnn", "tests", "bench", "examples") for path in sources(ROOT / name, "py")
+]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def includes(path: Path) -> list[tuple[str, str]]:
+    """Pairs of the opening sign, ``"`` or ``<``, and the name."""
+    return re.findall(r'^\s*#\s*include\s*(["<])([^">]+)[">]', path.read_text(), re.MULTILINE)
+
+
+def floor(path: Path) -> int:
+    name = path.relative_to(CSRC).as_posix()
+    if name not in FLOORS and path.parent == ISA:
+        return CELL_FLOOR
+    assert name in FLOORS, f"{name}: a new file needs a floor in FLOORS"
+    return FLOORS[name]
+
+
+def test_there_is_something_to_test() -> None:
+    assert min(len(CPP), len(PYTHON)) > 10
+
+
+@pytest.mark.parametrize("path", CPP, ids=relative)
+def test_an_include_looks_down(path: Path) -> None:
+    for sign, name in includes(path):
+        if sign == '"' and not name.endswith(".inc"):  # .inc: generated from CMakeLists.txt
+            below = (path.parent / name).resolve()
+            assert below.is_file(), f"{name} is not beside {path.name}"
+            # A source may include its own header, wherever both stand.
+            assert floor(below) < floor(path), f"{relative(path)} looks up at {relative(below)}"
+
+
+@pytest.mark.parametrize("path", sources(ISA, "hpp", "cpp"), ids=relative)
+def test_kernels_know_neither_python_nor_containers(path: Path) -> None:
+    systems = {name for sign, name in includes(path) if sign == "<"}
+    assert systems <= ISA_HEADERS
+    assert "pybind11" not in path.read_text()
+
+
+def test_only_the_table_is_seen_from_outside() -> None:
+    for path in CPP:
+        if path.parent != ISA:
+            assert not [name for _, name in includes(path) if name.startswith("isa/")], path.name
+
+
+@pytest.mark.parametrize("path", sources(CSRC, "hpp"), ids=relative)
+def test_a_header_opens_with_its_purpose(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("// ")
+    assert text.count("#pragma once") == 1
+    if path.parent == ISA:
+        assert "namespace pyrnn::PYRNN_ISA {\nnamespace {" in text
+
+
+def test_words() -> None:
+    for path in CPP:
+        assert "workspace" not in path.read_text().lower(), relative(path)
+
+
+def test_no_file_is_two() -> None:
+    lines = {relative(path): len(path.read_text().splitlines()) for path in CPP + PYTHON}
+    assert not {name: n for name, n in lines.items() if n > 450}
+
+
+def test_no_forbidden_flags() -> None:
+    for name in ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml"):
+        flags = re.findall(
+            r"-ffast-math|-Ofast|-march=native|-mtune=native", (ROOT / name).read_text()
+        )
+        assert not flags, f"{name}: {flags}"
+
+
+def test_both_sides_have_the_same_cells() -> None:
+    names = {
+        name
+        for path in sources(ISA, "hpp")
+        for name in re.findall(r'constexpr const char\* name = "(\w+)"', path.read_text())
+    }
+    assert names == set(CELLS)
+
+
+@pytest.mark.parametrize("name", sorted({cell.partition("_")[0] for cell in CELLS}))
+def test_both_sides_use_the_same_names(name: str) -> None:
+    header = {"rnn": "elman"}.get(name, name)
+    kernels = (ISA / f"{header}.hpp").read_text()
+    for function in ("pointwise", "pointwise_backward"):
+        assert callable(getattr(cells, f"{header}_{function}"))
+        assert f"PYRNN_INLINE void {function}(" in kernels
+
+
+# --- Python ----------------------------------------------------------------------------------
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names, and relative ones with their dots."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            dots = "." * node.level
+            if node.module is None:
+                found |= {dots + alias.name for alias in node.names}
+            else:
+                found.add(dots + node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE / "reference", "py"), ids=relative)
+def test_the_reference_imports_numpy_alone(path: Path) -> None:
+    for name in imports(path):
+        if name.startswith(".."):
+            assert name == "..tape"
+        elif not name.startswith("."):
+            top = name.partition(".")[0]
+            assert top == "numpy" or top in sys.stdlib_module_names
+
+
+def test_import_brings_numpy_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; before = set(sys.modules); import pyrnn\n"
+        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) == {"numpy", "pyrnn"}
+
+
+# --- The build -------------------------------------------------------------------------------
+
+
+def test_the_package_is_small() -> None:
+    compiled = Path(pyrnn._core.__file__)
+    files = [compiled, *sources(PACKAGE, "py")]
+    packed = sum(len(zlib.compress(path.read_bytes())) for path in files)
+    assert packed < 3_000_000
+
+
+def test_an_isa_exports_one_symbol(tmp_path: Path) -> None:
+    """Anything weak could be merged with the copy of another instruction set by the linker."""
+    compiler, nm = shutil.which("g++"), shutil.which("nm")
+    if compiler is None or nm is None:
+        pytest.skip("needs g++ and nm")
+    made = tmp_path / "table.o"
+    # -O1 inlines less than the build does, so more would show.
+    flags = ["-std=c++17", "-O1", "-fPIC", "-fno-math-errno", "-DPYRNN_ISA=probed"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags += ["-mavx2", "-mfma"]
+    subprocess.run([compiler, *flags, "-c", str(ISA / "table.cpp"), "-o", str(made)], check=True)
+    listed = subprocess.run(
+        [nm, "--defined-only", "--extern-only", "--demangle", str(made)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kinds = [line.split(maxsplit=2)[1] for line in listed.stdout.strip().splitlines()]
+    assert len(kinds) == 1, listed.stdout
+    assert kinds[0] in "TDRB", f"weak or common: {listed.stdout}"

@@ -1,0 +1,39 @@
+"""The examples in every docstring of every module print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pyrnn
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(pyrnn.__path__, "pyrnn.")
+    # Importing it runs the command.
+    if not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(
+        importlib.import_module(name),
+        extraglobs={"np": np},
+        optionflags=doctest.ELLIPSIS,
+        report=False,
+    )
+    assert result.failed == 0
+
+
+def test_there_are_examples() -> None:
+    for name in ("pyrnn.layers", "pyrnn.files", "pyrnn.truncated", "pyrnn.ops"):
+        finder = doctest.DocTestFinder()
+        tests = finder.find(importlib.import_module(name))
+        assert sum(len(test.examples) for test in tests) > 3, name
