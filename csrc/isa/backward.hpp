@@ -96,7 +96,7 @@ class BackwardScan {
       input_gradient(worker, lists, K);
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
-      weight_gradients(worker, lists, K, i + 1 == time.blocks());
+      weight_gradients(worker, lists, K, !call_.accumulate && i + 1 == time.blocks());
       if (!worker.barrier()) return;  // both may be overwritten
     }
   }
@@ -125,6 +125,7 @@ class BackwardScan {
         fill(call_.dx + (t * B_ + row) * I_, {0, I_}, T(0));
       }
     }
+    if (call_.accumulate) return;
     // Scattering adds to what is there; without a step nothing else writes.
     const bool no_steps = T_ == 0;
     const Range units = part(H_, worker.index, worker.count);
@@ -202,10 +203,12 @@ class BackwardScan {
     return result;
   }
 
-  // Every alive (step, row) of the block, the same list for every worker.
+  // Every alive (step, row) of the block, the same list for every worker, in the order in which backward
+  // meets them: a sum over steps is then one chain, however the steps are cut into blocks and calls.
   Index list(const Places<T>& places, Range steps, const Lists& lists, Index alive) const {
     Index k = 0;
-    for (Index t = steps.first; t < steps.last; ++t) {
+    for (Index s = steps.size() - 1; s >= 0; --s) {
+      const Index t = places.time.at(steps, s);
       alive = places.rows.alive(t, alive);
       for (Index i = 0; i < alive; ++i, ++k) {
         const Index row = places.rows.row(i), at = places.index(t, row);

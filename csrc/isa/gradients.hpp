@@ -52,9 +52,8 @@ void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns
 template <class T>
 void accumulate_bias(const Slice<T>& d, T* db, bool first) {
   for (int v = 0; v < panel_vectors; ++v) {
-    Vec<T> sum = {};
+    Vec<T> sum = first ? Vec<T>{} : load_line(db, v, d.width);
     for (Index k = 0; k < d.depth; ++k) sum += load(d.data + k * panel_width<T> + v * lanes<T>);
-    if (!first) sum += load_line(db, v, d.width);
     store_line(db, v, d.width, sum);
   }
 }
