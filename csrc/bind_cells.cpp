@@ -403,6 +403,10 @@ void bind_cells(py::module_& m) {
     return forward(name, check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths),
                    reverse, save, py::none());
   });
+  m.def("check_lengths", [](Object lengths, Index seq_len, Index batch_size) -> Maybe {
+    if (lengths.is_none()) return std::nullopt;
+    return check_lengths(lengths, seq_len, batch_size, whole);
+  });
   m.def("check_backward", [](const std::string& name, const Array& x, const Array& h0,
                              const Array& w_hh, Object dy, Object dh_n, Object dc_n) {
     const Incoming incoming = check_incoming(find_cell<float>(name), x.shape(0), h0.shape(0),
