@@ -9,10 +9,12 @@ of layers, or an input that has to be converted, in memory that does not grow wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from . import _core
+from .reference.scan import scan_forward
 from .tape import Array, CheckpointTape, LayerInputs
 
 State = tuple[Array, Array | None]  # h and c of one layer, [B, H], or their gradients
@@ -71,6 +73,18 @@ def backward(
     return dx, dstates, sums  # type: ignore[return-value]
 
 
+def unstacked(tape: CheckpointTape) -> list[CheckpointTape]:
+    """A tape for each layer, for the reference, which computes what the layers pass up anew."""
+    tapes = []
+    x = tape.x
+    for k, layer in enumerate(tape.layers):
+        c = None if tape.c is None else tape.c[:, k : k + 1]
+        tapes.append(replace(tape, x=x, layers=(layer,), h=tape.h[:, k : k + 1], c=c))
+        if k + 1 < len(tape.layers):
+            x = scan_forward(tape.cell, x, *layer, tape.lengths, tape.reverse, False)[0]
+    return tapes
+
+
 def converts(x: Array, layer: LayerInputs) -> bool:
     """Whether the kernels would need a copy of a long x, of the right shape and kind."""
     if not isinstance(x, np.ndarray) or not isinstance(layer.w_ih, np.ndarray):
@@ -95,14 +109,18 @@ def infer(
     layers: Sequence[LayerInputs],
     lengths: Array | None,  # [B]
     reverse: bool,
-    y: Array,  # [T, B, H] to write
-) -> list[State]:
-    """Fills y of the last layer and returns the final states; x and y may be strided."""
-    batch_size = x.shape[1]
+    batch_first: bool = False,
+) -> tuple[Array, list[State]]:
+    """y of the last layer, (T, B, H) or (B, T, H), and the final states; x may be strided."""
+    seq_len, batch_size = x.shape[:2]
     _, lowest, _ = _check(cell, x[:0], layers[0], None)
     checked = _check_upper(cell, lowest, layers[1:])
-    lengths = _core.check_lengths(lengths, len(x), batch_size)
-    return _run(cell, x, checked, lengths, reverse, steps_of_inference(batch_size), y, None)
+    lengths = _core.check_lengths(lengths, seq_len, batch_size)
+    shape = (batch_size, seq_len) if batch_first else (seq_len, batch_size)
+    y = np.empty((*shape, lowest.h0.shape[1]), lowest.h0.dtype)
+    steps = steps_of_inference(batch_size)
+    into = y.swapaxes(0, 1) if batch_first else y
+    return y, _run(cell, x, checked, lengths, reverse, steps, into, None)
 
 
 def _run(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
-
 from . import _core, reference
 from . import checkpoint as chunks
 from .backends import use_reference
@@ -379,8 +377,7 @@ def _forward(
         y, ((h_n, c_n),), states = chunks.forward(cell, x, [layer], lengths, reverse, steps, save)
         return y, h_n, c_n, states
     if not save and chunks.converts(x, layer):
-        y = np.empty((*x.shape[:2], layer.w_hh.shape[1]), layer.w_hh.dtype)
-        ((h_n, c_n),) = chunks.infer(cell, x, [layer], lengths, reverse, y)
+        y, ((h_n, c_n),) = chunks.infer(cell, x, [layer], lengths, reverse)
         return y, h_n, c_n, None
     y, h_n, c_n, inputs, saved = _core.forward(cell, x, *layer, lengths, reverse, save)
     if inputs is None or saved is None:
