@@ -21,8 +21,8 @@ State = tuple[Array, Array | None]  # h and c of one layer, [B, H], or their gra
 DState = tuple[Array | None, Array | None]
 Sums = tuple[Array, Array, Array | None, Array | None]  # dw_ih, dw_hh, db_ih, db_hh
 
-# Every chunk packs the weights anew: as much work as one or two of its (step, row) pairs.
-_ROWS_OF_A_CHUNK = 1024
+# Every chunk packs the weights anew, which takes as long as about a hundred (step, row) pairs.
+_ROWS_OF_A_CHUNK = 8192
 # One step alone would run in another way, and few would show what a call costs.
 _LEAST_STEPS = 16
 

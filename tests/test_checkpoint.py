@@ -25,7 +25,7 @@ from helpers_ops import (
 from tolerances import assert_same_bits
 
 import pyrnn
-from pyrnn import ops, reference
+from pyrnn import checkpoint, ops, reference
 from pyrnn.tape import CheckpointTape
 
 # T, B, I, H. More rows than a block of backward takes; steps that no chunk divides; one row, whose
@@ -263,6 +263,12 @@ def test_the_tape_of_a_stack_is_not_that_of_an_operation() -> None:
 # --- Inference in chunks ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_ROWS_OF_A_CHUNK", 100)
+
+
+@pytest.mark.usefixtures("_small_chunks")
 @pytest.mark.parametrize("batch_first", [False, True], ids=["", "batch-first"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,7 +277,7 @@ def test_long_inference_gives_the_bits_of_training(
 ) -> None:
     """A long call is cut into chunks; forward for training runs the whole."""
     layer = build(kind, num_layers=num_layers, batch_first=batch_first)
-    for batch, seq_len in ((3, 1500), (70, 75)):
+    for batch, seq_len in ((3, 300), (70, 75)):
         lengths = np.random.default_rng(0).integers(0, seq_len + 1, batch)
         for tokens in (False, True):
             for given in (None, lengths):
@@ -279,15 +285,16 @@ def test_long_inference_gives_the_bits_of_training(
                 want = layer.forward(x, state, given)[:2]
                 assert_all_same(layer(x, state, given), want)
     if num_layers == 3 and not batch_first:
-        x, state = inputs(layer, 4000, unbatched=True)
+        x, state = inputs(layer, 400, unbatched=True)
         assert_all_same(layer(x, state), layer.forward(x, state)[:2])
 
 
+@pytest.mark.usefixtures("_small_chunks")
 @pytest.mark.parametrize("reverse", [False, True], ids=["", "reverse"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_long_inputs_that_have_to_be_converted(cell: str, reverse: bool) -> None:
     for dtype in DTYPES:
-        case = Case(cell, dtype, 2200, 2, 3, 5, reverse=reverse, lengths="zeros")
+        case = Case(cell, dtype, 220, 2, 3, 5, reverse=reverse, lengths="zeros")
         problem = make(case)
         want = forward(ops, problem, save=False)
         x = problem.arrays["x"]
@@ -296,14 +303,14 @@ def test_long_inputs_that_have_to_be_converted(cell: str, reverse: bool) -> None
             problem.arrays["x"] = other
             for name, array in forward(ops, problem, save=False).items():
                 assert_same_bits(array, want[name], name)
-        tokens = make(Case(cell, dtype, 2200, 2, 3, 5, reverse=reverse, tokens=True))
+        tokens = make(Case(cell, dtype, 220, 2, 3, 5, reverse=reverse, tokens=True))
         want = forward(ops, tokens, save=False)
         tokens.arrays["x"] = tokens.arrays["x"].astype(np.uint8)
         for name, array in forward(ops, tokens, save=False).items():
             assert_same_bits(array, want[name], name)
-        tokens.arrays["x"][2000, 1] = 3
+        tokens.arrays["x"][200, 1] = 3
         with pytest.raises(IndexError, match=r"^x: expected tokens in 0\.\.I-1 = 0\.\.2, got 3$"):
             forward(ops, tokens, save=False)
-        tokens.options["lengths"] = np.array([2200, 2201])
-        with pytest.raises(ValueError, match=r"^lengths: expected values in 0\.\.T = 0\.\.2200"):
+        tokens.options["lengths"] = np.array([220, 221])
+        with pytest.raises(ValueError, match=r"^lengths: expected values in 0\.\.T = 0\.\.220"):
             forward(ops, tokens, save=False)

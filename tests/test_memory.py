@@ -51,7 +51,7 @@ def test_inference_of_any_length_takes_y_and_no_more(name: str, threads: int) ->
     layer, shape, dtype, more = CALLS[name]
     code = f"""
     layer = {layer}
-    T = 1000
+    T = 20_000
     layer(np.zeros({shape}, {dtype!r}), {more})
     T = 60_000
     x = np.ones({shape}, {dtype!r})
