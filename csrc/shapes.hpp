@@ -60,17 +60,18 @@ template <class T>
 struct Backward {
   Inputs<T> in;
   Tape<const T> tape;
-  const T* dy;      // [T, B, H] or null for 0
-  const T* dh_n;    // [B, H] or null for 0
-  const T* dc_n;    // [B, H] or null for 0
-  T* dx;            // [T, B, I], null for tokens
-  T* dh0;           // [B, H]
-  T* dc0;           // [B, H], LSTM only
-  T* dw_ih;         // [G*H, I]
-  T* dw_hh;         // [G*H, H]
-  T* db_ih;         // [G*H] or null
-  T* db_hh;         // [G*H] or null
-  bool accumulate;  // dw and db go on from what they hold: later steps of the same sequences
+  const T* dy;    // [T, B, H] or null for 0
+  const T* dh_n;  // [B, H] or null for 0
+  const T* dc_n;  // [B, H] or null for 0
+  T* dx;          // [T, B, I], null for tokens
+  T* dh0;         // [B, H]
+  T* dc0;         // [B, H], LSTM only
+  T* dw_ih;       // [G*H, I]
+  T* dw_hh;       // [G*H, H]
+  T* db_ih;       // [G*H] or null
+  T* db_hh;       // [G*H] or null
+  // dw and db go on from what they hold: this call is a chunk of a longer pass.
+  bool accumulate;
 };
 
 // y = x W^T + b, on N rows.

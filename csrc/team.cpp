@@ -1,8 +1,9 @@
 #include "team.hpp"
 
 #include <chrono>
-#include <cstdlib>
 #include <new>
+
+#include "scratch.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -25,30 +26,6 @@ std::atomic<bool> forked{false};
 [[maybe_unused]] const int fork_handler =
     pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
 #endif
-
-constexpr std::size_t line = 64;
-// Processors fetch lines in pairs.
-constexpr std::size_t pair = 2 * line;
-
-struct Scratch {
-  void* data = nullptr;
-  std::size_t size = 0;
-  ~Scratch() { std::free(data); }
-
-  void* at_least(std::size_t bytes) {
-    if (bytes > size) {
-      std::free(data);
-      data = nullptr;
-      size = 0;
-      const std::size_t rounded = (bytes + pair - 1) / pair * pair;
-      if (rounded < bytes) throw std::bad_alloc();
-      data = std::aligned_alloc(pair, rounded);
-      if (data == nullptr) throw std::bad_alloc();
-      size = rounded;
-    }
-    return data;
-  }
-};
 
 long long now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -83,7 +60,7 @@ constexpr int spins_before_yield = 2000;
 
 // How often a worker has arrived, on lines of its own: it writes one and reads the others', one
 // transfer between cores where a shared counter would take three.
-struct alignas(pair) Team::Flag {
+struct alignas(Scratch::pair) Team::Flag {
   std::atomic<unsigned> epoch;
 };
 

@@ -26,6 +26,7 @@ PACKAGE = ROOT / "pyrnn"
 FLOORS = {
     "shapes.hpp": 0,
     "team.hpp": 0,
+    "scratch.hpp": 0,
     "team.cpp": 1,
     "kernels.hpp": 1,
     "isa/vec.hpp": 2,
