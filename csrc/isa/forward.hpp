@@ -2,12 +2,12 @@
 // W_hh h_{t-1}, phase by phase, and the cell's pointwise part.
 #pragma once
 
-#include "scan.hpp"
+#include "weights.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-template <class Cell, class T>
+template <class Cell, class T, class Operand = Panels<T>>
 class ForwardScan {
  public:
   static void run(const Forward<T>& call, Team& team) {
@@ -16,7 +16,7 @@ class ForwardScan {
     scan.carve(measure);
     Carver carver(Team::scratch(measure.used()));
     scan.carve(carver);
-    scan.sum_biases();
+    if (call.packed == nullptr) scan.weights_.sum_biases(call.in.params);
     const auto body = [](void* context, Worker& worker) {
       auto& self = *static_cast<ForwardScan*>(context);
       if (self.save_) {
@@ -45,14 +45,10 @@ class ForwardScan {
   }
 
   void carve(Carver& carver) {
-    bias_ = carver.take<T>(C * H_);
-    const Index packed = packs() ? panels_of<T>(H_) * panel_width<T> : 0;
-    input_ = {carver.take<T>(gathers() ? 0 : packed * G * I_), I_, H_, G, {}};
-    for (int g = 0; g < G; ++g) input_.start[g] = g * H_;
-    for (int p = 0; p < Cell::phases; ++p) {
-      const PhaseGates<Cell> gates(p);
-      hidden_[p] = {carver.take<T>(packed * gates.count * H_), H_, H_, gates.count, {}};
-      for (int g = 0; g < gates.count; ++g) hidden_[p].start[g] = gates.column[g] * H_;
+    if (call_.packed != nullptr) {
+      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_);
+    } else {
+      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, packs() && !gathers(), packs());
     }
     once_ = packs() ? nullptr
                     : carver.take<T>(plan_.threads * panels_at_once * panel_width<T> * max(I_, H_));
@@ -63,42 +59,21 @@ class ForwardScan {
     pointer_c_ = carver.take<T*>(pointers);
   }
 
-  // The hidden side's bias joins its column; a column of W_hh alone has only that.
-  void sum_biases() {
-    const Params<T>& p = call_.in.params;
-    fill(bias_, {0, C * H_}, T(0));
-    for (int g = 0; g < G; ++g) {
-      T* const input = bias_ + g * H_;
-      T* const hidden = bias_ + hidden_column<Cell>(g) * H_;
-      for (Index u = 0; u < H_; ++u) {
-        if (p.b_ih != nullptr) input[u] += p.b_ih[g * H_ + u];
-        if (p.b_hh != nullptr) hidden[u] += p.b_hh[g * H_ + u];
-      }
-    }
-  }
-
-  void pack(Range panels) const {
-    const Params<T>& p = call_.in.params;
-    if (!gathers()) {
-      const Range own = grouped(panels, G);
-      pack_transposed(input_, const_cast<T*>(input_.data), p.w_ih, own.first, own.last);
-    }
-    for (int phase = 0; phase < Cell::phases; ++phase) {
-      const PhaseGates<Cell> gates(phase);
-      const Range own = grouped(panels, gates.count);
-      pack_transposed(hidden_[phase], const_cast<T*>(hidden_[phase].data),
-                      p.w_hh + gates.first * H_ * H_, own.first, own.last);
-    }
+  void pack(Range panels) {
+    if (!gathers()) weights_.pack_input(call_.in.params, panels);
+    weights_.pack_hidden(call_.in.params, panels);
   }
 
   // A single step uses each weight once: panels are packed as they are needed.
-  bool packs() const { return T_ > 1; }
+  bool packs() const { return T_ > 1 || call_.packed != nullptr; }
   T* once(const Worker& worker) const {
     return once_ + worker.index * panels_at_once * panel_width<T> * max(I_, H_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
-  bool gathers() const { return call_.in.tokens != nullptr && (!packs() || T_ * B_ < I_ / 8); }
+  bool gathers() const {
+    return call_.in.tokens != nullptr && call_.packed == nullptr && (!packs() || T_ * B_ < I_ / 8);
+  }
 
   template <bool save>
   void work(Worker& worker) {
@@ -106,11 +81,9 @@ class ForwardScan {
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
     const Share share = Share::of<T>(plan_, rows, H_, worker);
-    if (plan_.by_rows) {
-      pack(part(panels_of<T>(H_), worker.index, worker.count));
-      if (!worker.barrier()) return;
-    } else {
-      if (packs()) pack(share.panels);
+    if (packs() && call_.packed == nullptr) {
+      pack(plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels);
+      if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
     const Index list = block_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
@@ -182,9 +155,7 @@ class ForwardScan {
       for (Index i = share.rows.first; i < last; ++i) {
         const Index row = places.rows.row(i);
         T* const gates = gates_at(t, row, steps.first);
-        for (int c = G; c < C; ++c) {
-          copy(bias_ + c * H_, gates + c * H_, share.units);
-        }
+        weights_.start_columns(gates, share.units);
         if (call_.in.tokens != nullptr) {
           gather(call_.in.tokens[places.index(t, row)], gates, share, panels);
         } else {
@@ -196,10 +167,10 @@ class ForwardScan {
     }
     const RowPointers<T> list{lists.a, 1, lists.c};
     if (packs()) {
-      multiply<Base::row>(n, list, input_, panels.first, panels.last, bias_);
+      multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.bias);
     } else if (n > 0) {
-      multiply_once<Base::row>(n, list, input_, call_.in.params.w_ih, once(worker), panels.first,
-                               panels.last, bias_);
+      multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
+                               panels.first, panels.last, weights_.bias);
     }
   }
 
@@ -209,20 +180,12 @@ class ForwardScan {
       for (int g = 0; g < G; ++g) {
         for (Index u = share.units.first; u < share.units.last; ++u) {
           const Index at = g * H_ + u;
-          gates[at] = bias_[at] + call_.in.params.w_ih[at * I_ + token];
+          gates[at] = weights_.bias[at] + call_.in.params.w_ih[at * I_ + token];
         }
       }
       return;
     }
-    for (Index p = panels.first; p < panels.last; ++p) {
-      const Index column = input_.column(p);
-      const int width = input_.width(p);
-      const T* const line = input_.panel(p) + token * panel_width<T>;
-      for (int v = 0; v < panel_vectors; ++v) {
-        const Vec<T> sum = load_line(bias_ + column, v, width) + load(line + v * lanes<T>);
-        store_line(gates + column, v, width, sum);
-      }
-    }
+    weights_.gather(token, gates, panels);
   }
 
   // Advances the worker's rows and units by one step. False once the call is cancelled.
@@ -242,20 +205,15 @@ class ForwardScan {
       const Range panels = grouped(share.panels, gates.count);
       const RowPointers<T> list{lists.a, 1, lists.c};
       if (packs()) {
-        multiply<Base::self>(n, list, hidden_[phase], panels.first, panels.last);
+        multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last);
       } else if (n > 0) {
-        multiply_once<Base::self>(n, list, hidden_[phase],
+        multiply_once<Base::self>(n, list, weights_.hidden[phase],
                                   call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
                                   panels.first, panels.last);
       }
       for (Index i = rows.first; i < rows.last; ++i) {
-        const StepRow<T> row = step_row<save>(places, t, places.rows.row(i), block_first);
-        for_stages<Cell>([&](auto stage_constant) {
-          constexpr int stage = decltype(stage_constant)::value;
-          for_lanes<T>(share.units.first, share.units.last, [&](const auto& at) {
-            Cell::template pointwise<phase, stage, save, T>(at, row);
-          });
-        });
+        apply<Cell, phase, save>(step_row<save>(places, t, places.rows.row(i), block_first),
+                                 share.units);
       }
       // The next product reads what every worker wrote.
       const bool go_on = worker.proceed(cost_of_step_);
@@ -307,12 +265,10 @@ class ForwardScan {
   const double cost_of_step_;
   Index block_;  // steps whose gates are projected at once
 
-  T* bias_ = nullptr;      // [C*H]
-  Panels<T> input_{};      // W_ih^T, depth I
-  Panels<T> hidden_[2]{};  // W_hh^T of each phase, depth H
-  T* once_ = nullptr;      // [threads, panels_at_once, max(I, H), panel_width]
-  T* window_ = nullptr;    // [block, B, C*H] without a tape
-  T* reset_h_ = nullptr;   // [B, H]
+  Weights<Cell, T, Operand> weights_;
+  T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), panel_width]
+  T* window_ = nullptr;   // [block, B, C*H] without a tape
+  T* reset_h_ = nullptr;  // [B, H]
   const T** pointer_a_ = nullptr;
   T** pointer_c_ = nullptr;
 };

@@ -25,6 +25,8 @@ PYRNN_INLINE Index panels_of(Index columns) {
 // `start[g]` of C and has `columns` columns; the last panel of a block is padded with zeros.
 template <class T>
 struct Panels {
+  static constexpr const char* precision = sizeof(T) == sizeof(float) ? "float32" : "float64";
+
   const T* data;
   Index depth;    // K
   Index columns;  // of one block

@@ -1,0 +1,123 @@
+// One step of a stack of layers from packed weights, as a stream takes it. The products and the pointwise
+// part are those of the forward scan; what is left out is all that a call of one step does not need.
+#pragma once
+
+#include "weights.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class Cell, class T, class Operand>
+class StackStep {
+ public:
+  static std::size_t bytes(Index B, Index H) {
+    Carver measure;
+    StackStep(nullptr, 0, measure, B, H);
+    return measure.used();
+  }
+
+  static void run(const Step<T>* layers, int count, void* scratch, Team& team) {
+    Carver carver(scratch);
+    const Index B = layers[0].B, H = layers[0].H;
+    StackStep step(layers, count, carver, B, H);
+    if (B == 0) return;
+    const Index weights = G * H * (layers[0].I + H);
+    const Plan plan = Plan::of(weights, B, 1, panels_of<T>(H), max_threads(weights * B));
+    if (plan.threads == 1) {
+      Worker alone(team, 0, 1);
+      return step.work(alone);
+    }
+    const auto body = [](void* context, Worker& worker) {
+      static_cast<StackStep*>(context)->work(worker);
+    };
+    team.run(plan.threads, body, &step);
+  }
+
+ private:
+  static constexpr int G = Cell::gates, C = Cell::columns;
+  // Row pointers stand on the stack of each thread; weights are read once for this many rows.
+  static constexpr Index rows_at_once = 64;
+
+  // OpenMP is not asked where one thread is all that is worth it.
+  static int max_threads(Index work) { return work < 100'000 ? 1 : Team::max_threads(); }
+
+  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index H)
+      : layers_(layers), count_(count) {
+    gates_ = carver.take<T>(B * C * H);
+    reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
+  }
+
+  void work(Worker& worker) {
+    for (int i = 0; i < count_; ++i) {
+      const Step<T>& layer = layers_[i];
+      const auto weights = Weights<Cell, T, Operand>::of(layer.packed, layer.I, layer.H);
+      const Share share = Share::by_units<T>(layer.B, layer.H, worker);
+      for (Index row = 0; row < layer.B; row += rows_at_once) {
+        const Range rows{row, min(layer.B, row + rows_at_once)};
+        if (!advance(worker, layer, weights, share, rows)) return;
+      }
+      // The next layer reads what every worker wrote.
+      if (i + 1 < count_ && !worker.barrier()) return;
+    }
+  }
+
+  bool advance(Worker& worker, const Step<T>& layer, const Weights<Cell, T, Operand>& weights,
+               const Share& share, Range rows) const {
+    const T* a[rows_at_once];
+    T* gates[rows_at_once];
+    const Index H = layer.H, n = rows.size();
+    const RowPointers<T> list{a, 1, gates};
+    for (Index i = 0; i < n; ++i) {
+      const Index row = rows.first + i;
+      gates[i] = gates_ + row * C * H;
+      weights.start_columns(gates[i], share.units);
+      if (layer.tokens != nullptr) {
+        weights.gather(layer.tokens[row], gates[i], grouped(share.panels, G));
+      } else {
+        a[i] = layer.x + row * layer.I;
+      }
+    }
+    if (layer.tokens == nullptr) {
+      const Range panels = grouped(share.panels, G);
+      multiply<Base::row>(n, list, weights.input, panels.first, panels.last, weights.bias);
+    }
+    return for_phases<Cell>([&](auto phase_constant) {
+      constexpr int phase = decltype(phase_constant)::value;
+      for (Index i = 0; i < n; ++i) {
+        a[i] = (phase > 0 ? reset_h_ : layer.h_prev) + (rows.first + i) * H;
+      }
+      constexpr PhaseGates<Cell> phase_gates(phase);
+      const Range panels = grouped(share.panels, phase_gates.count);
+      multiply<Base::self>(n, list, weights.hidden[phase], panels.first, panels.last);
+      for (Index i = 0; i < n; ++i) {
+        apply<Cell, phase, false>(row_of(layer, gates[i], rows.first + i), share.units);
+      }
+      if (!worker.proceed(double(G * H) * double(layer.I + H) * double(n))) return false;
+      // The second phase multiplies what every worker wrote in the first.
+      return phase + 1 == Cell::phases || worker.barrier();
+    });
+  }
+
+  PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, T* gates, Index row) const {
+    const Index at = row * layer.H;
+    StepRow<T> result{};
+    result.H = layer.H;
+    result.gates = gates;
+    result.h_prev = layer.h_prev + at;
+    result.h = layer.h + at;
+    if constexpr (Cell::has_c) {
+      result.c_prev = layer.c_prev + at;
+      result.c = layer.c + at;
+    }
+    if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + at;
+    return result;
+  }
+
+  const Step<T>* layers_;
+  int count_;
+  T* gates_ = nullptr;    // [B, C*H]
+  T* reset_h_ = nullptr;  // [B, H]
+};
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA
