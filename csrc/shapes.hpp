@@ -50,7 +50,7 @@ template <class T>
 struct Forward {
   Inputs<T> in;
   const void* packed;  // the weights as a frozen layer keeps them; null: packed from in.params
-  bool save;  // whether there is a tape
+  bool save;           // whether there is a tape
   Tape<T> tape;
   T* y;    // [T, B, H]
   T* h_n;  // [B, H]
@@ -70,12 +70,13 @@ struct Step {
   T* c;                        // [B, H], LSTM only
 };
 
-// A layer's parameters as they come back out of their packed form.
+// Parameters as they come back out of their packed form, which has both biases summed.
 template <class T>
 struct Unpacked {
   T* w_ih;  // [G*H, I]
   T* w_hh;  // [G*H, H]
-  T* bias;  // [C*H], the sum of both
+  T* b_ih;  // [G*H] the sum
+  T* b_hh;  // [G*H] 0, but for a gate whose hidden side has a column of its own
 };
 
 template <class T>

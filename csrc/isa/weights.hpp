@@ -135,7 +135,15 @@ struct Frozen {
   }
   static void unpack(const void* packed, Index I, Index H, const Unpacked<T>& to) {
     const Packed weights = Packed::of(packed, I, H);
-    copy(weights.bias, to.bias, {0, Cell::columns * H});
+    for (int g = 0; g < Cell::gates; ++g) {
+      const int column = hidden_column<Cell>(g);
+      copy(weights.bias + g * H, to.b_ih + g * H, {0, H});
+      if (column == g) {
+        fill(to.b_hh + g * H, {0, H}, T(0));
+      } else {
+        copy(weights.bias + column * H, to.b_hh + g * H, {0, H});
+      }
+    }
     unpack_transposed(weights.input, to.w_ih);
     for (int p = 0; p < Cell::phases; ++p) {
       unpack_transposed(weights.hidden[p], to.w_hh + PhaseGates<Cell>(p).first * H * H);
