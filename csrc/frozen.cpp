@@ -71,6 +71,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
     for (int k = 0; k < f.parts(); ++k) {
       Step<T> step{};
       step.B = batch_size;
+      step.odd = i == 1;
       step.I = f.width(k);
       step.H = f.hidden_size;
       step.packed = f.packed(k);

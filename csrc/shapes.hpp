@@ -68,6 +68,8 @@ struct Step {
   const T* c_prev;             // [B, H], LSTM only
   T* h;                        // [B, H], not h_prev: other threads still read that
   T* c;                        // [B, H], LSTM only
+  // Walks the units backwards: in every other step, what is left in the nearest cache is used first.
+  bool odd;
 };
 
 // Parameters as they come back out of their packed form, which has both biases summed.

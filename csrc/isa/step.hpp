@@ -37,6 +37,9 @@ class StackStep {
   static constexpr int G = Cell::gates, C = Cell::columns;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
+  // Units advance in blocks of one tile of one row: the pointwise part of a block then runs while the
+  // weights of the next arrive.
+  static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
 
   // OpenMP is not asked where one thread is all that is worth it.
   static int max_threads(Index work) { return work < 100'000 ? 1 : Team::max_threads(); }
@@ -52,50 +55,55 @@ class StackStep {
       const Step<T>& layer = layers_[i];
       const auto weights = Weights<Cell, T, Operand>::of(layer.packed, layer.I, layer.H);
       const Share share = Share::by_units<T>(layer.B, layer.H, worker);
-      for (Index row = 0; row < layer.B; row += rows_at_once) {
-        const Range rows{row, min(layer.B, row + rows_at_once)};
-        if (!advance(worker, layer, weights, share, rows)) return;
-      }
-      // The next layer reads what every worker wrote.
-      if (i + 1 < count_ && !worker.barrier()) return;
+      const bool go_on = for_phases<Cell>([&](auto phase_constant) {
+        constexpr int phase = decltype(phase_constant)::value;
+        for (Index row = 0; row < layer.B; row += rows_at_once) {
+          advance<phase>(layer, weights, share, {row, min(layer.B, row + rows_at_once)});
+        }
+        const double work = double(G * layer.H) * double(layer.I + layer.H) * double(layer.B);
+        if (!worker.proceed(work)) return false;
+        // The next phase, or layer, reads what every worker wrote.
+        return (phase + 1 == Cell::phases && i + 1 == count_) || worker.barrier();
+      });
+      if (!go_on) return;
     }
   }
 
-  bool advance(Worker& worker, const Step<T>& layer, const Weights<Cell, T, Operand>& weights,
-               const Share& share, Range rows) const {
-    const T* a[rows_at_once];
+  template <int phase>
+  void advance(const Step<T>& layer, const Weights<Cell, T, Operand>& weights, const Share& share,
+               Range rows) const {
+    const T* x[rows_at_once];
+    const T* h[rows_at_once];
     T* gates[rows_at_once];
     const Index H = layer.H, n = rows.size();
-    const RowPointers<T> list{a, 1, gates};
     for (Index i = 0; i < n; ++i) {
       const Index row = rows.first + i;
       gates[i] = gates_ + row * C * H;
-      weights.start_columns(gates[i], share.units);
-      if (layer.tokens != nullptr) {
-        weights.gather(layer.tokens[row], gates[i], grouped(share.panels, G));
-      } else {
-        a[i] = layer.x + row * layer.I;
+      h[i] = (phase > 0 ? reset_h_ : layer.h_prev) + row * H;
+      if constexpr (phase == 0) {
+        weights.start_columns(gates[i], share.units);
+        if (layer.tokens != nullptr) {
+          weights.gather(layer.tokens[row], gates[i], grouped(share.panels, G));
+        } else {
+          x[i] = layer.x + row * layer.I;
+        }
       }
     }
-    if (layer.tokens == nullptr) {
-      const Range panels = grouped(share.panels, G);
-      multiply<Base::row>(n, list, weights.input, panels.first, panels.last, weights.bias);
+    constexpr PhaseGates<Cell> phase_gates(phase);
+    const Index blocks = ceil_div(share.panels.size(), panels_in_block);
+    for (Index i = 0; i < blocks; ++i) {
+      const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
+      const Range panels{first, min(share.panels.last, first + panels_in_block)};
+      if (phase == 0 && layer.tokens == nullptr) {
+        const Range own = grouped(panels, G);
+        multiply<Base::row>(n, {x, 1, gates}, weights.input, own.first, own.last, weights.bias);
+      }
+      const Range own = grouped(panels, phase_gates.count);
+      multiply<Base::self>(n, {h, 1, gates}, weights.hidden[phase], own.first, own.last);
     }
-    return for_phases<Cell>([&](auto phase_constant) {
-      constexpr int phase = decltype(phase_constant)::value;
-      for (Index i = 0; i < n; ++i) {
-        a[i] = (phase > 0 ? reset_h_ : layer.h_prev) + (rows.first + i) * H;
-      }
-      constexpr PhaseGates<Cell> phase_gates(phase);
-      const Range panels = grouped(share.panels, phase_gates.count);
-      multiply<Base::self>(n, list, weights.hidden[phase], panels.first, panels.last);
-      for (Index i = 0; i < n; ++i) {
-        apply<Cell, phase, false>(row_of(layer, gates[i], rows.first + i), share.units);
-      }
-      if (!worker.proceed(double(G * H) * double(layer.I + H) * double(n))) return false;
-      // The second phase multiplies what every worker wrote in the first.
-      return phase + 1 == Cell::phases || worker.barrier();
-    });
+    for (Index i = 0; i < n; ++i) {
+      apply<Cell, phase, false>(row_of(layer, gates[i], rows.first + i), share.units);
+    }
   }
 
   PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, T* gates, Index row) const {
