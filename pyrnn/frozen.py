@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import Frozen_float32, Frozen_float64, Stream_float32, precisions
-from ._stream import Stream
 from .backends import use_reference
 from .checks import checked_array
 from .layout import Stacked, checked_lengths, from_time_major
@@ -17,6 +16,7 @@ from .tape import Array
 from .weights import GATES, parameter_shapes
 
 if TYPE_CHECKING:
+    from ._stream import Stream
     from .stack import Recurrent
 
 State = TypeVar("State")
@@ -163,6 +163,8 @@ class Frozen(Stacked, Generic[State]):
             A bidirectional layer, which needs the end of a sequence before its first output; or a
             negative ``batch_size``.
         """
+        from ._stream import Stream  # not at the top: importing pyrnn brings NumPy alone
+
         return Stream(self, batch_size)
 
     @property
