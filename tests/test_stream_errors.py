@@ -1,4 +1,4 @@
-"""What streams do with wrong arguments: a message that names them, and a state that has not changed."""
+"""What streams do with wrong arguments: they name them, and their state has not changed."""
 
 from __future__ import annotations
 
