@@ -1,16 +1,9 @@
 // forward and backward of a cell: checks, allocation, then the kernels without the GIL.
-#include <algorithm>
-#include <numeric>
-
-#include "bind.hpp"
+#include "bind_inputs.hpp"
 #include "bindings.hpp"
-#include "dispatch.hpp"
 
 namespace pyrnn {
 namespace {
-
-using Array = py::array;
-using Maybe = std::optional<py::array>;
 
 // The arguments of a forward pass, checked and native.
 struct Checked {
@@ -22,21 +15,6 @@ struct Checked {
   Maybe b_ih, b_hh, lengths;
   std::vector<Index> order;  // rows by falling length; empty without lengths
 };
-
-template <class T>
-const CellKernels<T>& find_cell(const std::string& name) {
-  const DtypeKernels<T>& table = kernels().of<T>();
-  for (int i = 0; i < table.cell_count; ++i) {
-    if (name == table.cells[i].name) return table.cells[i];
-  }
-  throw py::value_error(text("cell: no cell of the name '", name, "'"));
-}
-
-// Calls f(T()) with the dtype of the call.
-template <class F>
-auto with_dtype(bool is_float32, F f) {
-  return is_float32 ? f(float()) : f(double());
-}
 
 std::string gate_rows(int gates) { return gates == 1 ? "H" : text(gates, "·H"); }
 
@@ -54,64 +32,6 @@ Array check_float(const char* name, const Array& array, const char* like_name, c
 Maybe optional_array(const char* name, const py::object& object) {
   if (object.is_none()) return std::nullopt;
   return as_array(name, object);
-}
-
-// Where a call begins within the sequences that `lengths` speaks of: a chunk of a longer pass.
-constexpr Index whole = -1;
-
-Array check_lengths(const py::object& object, Index T, Index B, Index start) {
-  const Array given = Array::ensure(object);
-  if (!given) {
-    PyErr_Clear();
-    throw py::type_error("lengths: expected an array of integers");
-  }
-  // An empty list has no integers to give it a dtype.
-  if (!is_integer(given) && given.size() > 0) {
-    throw py::type_error(text("lengths: expected integers, got ", dtype_text(given)));
-  }
-  check_shape("lengths", given, {{"B", B}});
-  const auto lengths = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(given);
-  for (Index i = 0; i < B; ++i) {
-    if (lengths.at(i) < 0 || (start == whole && lengths.at(i) > T)) {
-      throw py::value_error(text("lengths: expected values in 0..T = 0..", T, ", got ",
-                                 py::str(given[py::int_(i)]).cast<std::string>()));
-    }
-  }
-  return lengths;
-}
-
-Array check_tokens(const Array& x, Index T, Index B, Index I, const Maybe& lengths) {
-  const auto tokens = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(x);
-  const std::int64_t* const length = data<std::int64_t>(lengths);
-  for (Index b = 0; b < B; ++b) {
-    const Index valid = length == nullptr ? T : static_cast<Index>(length[b]);
-    for (Index t = 0; t < valid; ++t) {
-      const std::int64_t token = tokens.at(t, b);
-      if (token < 0 || token >= I) {
-        throw py::index_error(text("x: expected tokens in 0..I-1 = 0..", I - 1, ", got ", token));
-      }
-    }
-  }
-  return native(tokens);
-}
-
-// What is left of the lengths in steps [start, start + T).
-Array lengths_of_chunk(const Array& lengths, Index T, Index start) {
-  py::array_t<std::int64_t> left(lengths.size());
-  const auto* const from = static_cast<const std::int64_t*>(lengths.data());
-  std::transform(from, from + lengths.size(), left.mutable_data(), [&](std::int64_t length) {
-    return std::clamp<std::int64_t>(length - start, 0, T);
-  });
-  return left;
-}
-
-std::vector<Index> by_falling_length(const Array& lengths) {
-  const auto* const length = static_cast<const std::int64_t*>(lengths.data());
-  std::vector<Index> order(static_cast<std::size_t>(lengths.size()));
-  std::iota(order.begin(), order.end(), Index(0));
-  std::stable_sort(order.begin(), order.end(),
-                   [length](Index a, Index b) { return length[a] > length[b]; });
-  return order;
 }
 
 // w_ih says what G*H and I are, x what T and B are; all else must agree.

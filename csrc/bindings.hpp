@@ -6,6 +6,7 @@
 namespace pyrnn {
 
 void bind_cells(pybind11::module_& m);
+void bind_frozen(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);
 void bind_machine(pybind11::module_& m);
 

@@ -6,6 +6,21 @@
 
 namespace pyrnn {
 
+// One cell with its weights packed beforehand, in one precision; x, states and results are T.
+template <class T>
+struct FrozenKernels {
+  const char* precision;  // "float32", ...
+  std::size_t (*packed_bytes)(Index I, Index H);
+  // `packed` is aligned to a cache line.
+  void (*pack)(const Params<T>& params, Index I, Index H, void* packed);
+  void (*unpack)(const void* packed, Index I, Index H, const Unpacked<T>& to);
+  void (*forward)(const Forward<T>& call, Team& team);
+  // A step of layers that stand on each other; scratch of step_bytes belongs to the caller, since a stream
+  // keeps its own.
+  std::size_t (*step_bytes)(Index B, Index H);
+  void (*step)(const Step<T>* layers, int count, void* scratch, Team& team);
+};
+
 // One cell in one dtype.
 template <class T>
 struct CellKernels {
@@ -16,6 +31,8 @@ struct CellKernels {
   bool tapes_h;      // the tape holds h_t
   void (*forward)(const Forward<T>& call, Team& team);
   void (*backward)(const Backward<T>& call, Team& team);
+  const FrozenKernels<T>* frozen;
+  int frozen_count;
 };
 
 template <class T>

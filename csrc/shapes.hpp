@@ -49,11 +49,36 @@ struct Tape {
 template <class T>
 struct Forward {
   Inputs<T> in;
-  bool save;  // whether there is a tape
+  const void* packed;  // the weights as a frozen layer keeps them; null: packed from in.params
+  bool save;           // whether there is a tape
   Tape<T> tape;
   T* y;    // [T, B, H]
   T* h_n;  // [B, H]
   T* c_n;  // [B, H], LSTM only
+};
+
+// One layer's part of a step from packed weights.
+template <class T>
+struct Step {
+  Index B, I, H;
+  const void* packed;
+  const T* x;                  // [B, I], null for tokens
+  const std::int64_t* tokens;  // [B] or null
+  const T* h_prev;             // [B, H]
+  const T* c_prev;             // [B, H], LSTM only
+  T* h;                        // [B, H], not h_prev: other threads still read that
+  T* c;                        // [B, H], LSTM only
+  // Walks the units backwards: in every other step, what is left in the nearest cache is used first.
+  bool odd;
+};
+
+// Parameters as they come back out of their packed form, which has both biases summed.
+template <class T>
+struct Unpacked {
+  T* w_ih;  // [G*H, I]
+  T* w_hh;  // [G*H, H]
+  T* b_ih;  // [G*H] the sum
+  T* b_hh;  // [G*H] 0, but for a gate whose hidden side has a column of its own
 };
 
 template <class T>

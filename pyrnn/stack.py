@@ -16,31 +16,30 @@ import numpy.typing as npt
 
 from . import checkpoint as chunks
 from .backends import use_reference
-from .checks import (
-    checked_array,
-    checked_dtype,
-    checked_integer,
-    checked_number,
-    shape_text,
-    with_dtype,
-)
+from .checks import checked_array, checked_dtype, checked_integer, checked_number
+from .frozen import Frozen
 from .initialisation import INITIALISATIONS, generator, orthogonal, uniform
 from .layer_tape import LayerGrads, LayerTape, State
+from .layout import Stacked, checked_lengths, from_time_major, to_time_major
 from .module import Module
 from .tape import Array, CheckpointTape, LayerInputs
 from .weights import GATES, parameter_names, parameter_shapes
 
 
-class Recurrent(Module, Generic[State]):
+class Recurrent(Module, Stacked, Generic[State]):
     """Base of RNN, GRU and LSTM, which add only their cell."""
 
     # What a cell says: its gates in weights.GATES, its states, the operation for one layer in one
     # direction, and which attributes are keywords of that operation.
     _cell: ClassVar[str]
-    _states: ClassVar[tuple[str, ...]] = ("h",)
     _forward_op: ClassVar[Callable[..., tuple[Any, ...]]]
     _backward_op: ClassVar[Callable[..., tuple[Any, ...]]]
     _options: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def _kernel(self) -> str:
+        """The name of the cell in the kernels."""
+        raise NotImplementedError
 
     def __init__(
         self,
@@ -71,7 +70,6 @@ class Recurrent(Module, Generic[State]):
                 f"dropout={self.dropout} stands between layers and does nothing with num_layers=1",
                 stacklevel=3,
             )
-        self._directions = 2 if self.bidirectional else 1
         self._names = [
             parameter_names(layer, reverse, self.bias)
             for layer in range(self.num_layers)
@@ -88,11 +86,6 @@ class Recurrent(Module, Generic[State]):
                     self.params[name] = orthogonal(self.rng, gates, size, self.dtype)
                 else:
                     self.params[name] = uniform(self.rng, shape, size, self.dtype)
-
-    @property
-    def _kernel(self) -> str:
-        """The cell with its options, by the name that the kernels have for it."""
-        raise NotImplementedError
 
     def __call__(
         self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
@@ -208,7 +201,7 @@ class Recurrent(Module, Generic[State]):
             if layout != "T, B":
                 shape = (seq_len, shape[2]) if layout == "T" else (batch, seq_len, shape[2])
             dabove = checked_array("dy", dy, self.dtype, f"({layout}, S·H)", shape)
-            dabove = _to_time_major(dabove, layout)
+            dabove = to_time_major(dabove, layout)
         dlast: list[Any] = [None] * len(self._states)
         if dstate is not None:
             dlast = self._split("dstate", dstate, batch, layout)
@@ -243,7 +236,7 @@ class Recurrent(Module, Generic[State]):
             dabove = dx
         return LayerGrads(
             {name: dparams[name] for names in self._names for name in names},
-            None if dabove is None else _from_time_major(dabove, layout),
+            None if dabove is None else from_time_major(dabove, layout),
             self._join(dfirst, layout),
         )
 
@@ -261,9 +254,45 @@ class Recurrent(Module, Generic[State]):
                 for names, of_layer in zip(self._names, sums, strict=True)
                 for name, array in zip(names, of_layer, strict=False)
             },
-            None if dx is None else _from_time_major(dx, layout),
+            None if dx is None else from_time_major(dx, layout),
             self._join([d[: len(dlast)] for d in dfirst], layout),
         )
+
+    def freeze(self, precision: str = "float32") -> Frozen[State]:
+        """An immutable copy for inference, its weights packed for the kernels once.
+
+        Parameters
+        ----------
+        precision : {"float32", "float64"}
+            How the weights are kept. It also says the dtype of x, states and results, whatever
+            that of this layer is: the weights are converted once, here.
+
+        Returns
+        -------
+        Frozen
+            To be called like the layer, and the source of streams. Later changes of ``params`` do
+            not reach it.
+
+        Raises
+        ------
+        ValueError
+            Another precision, or a parameter of a wrong shape.
+        TypeError
+            A parameter that is not of the layer's dtype.
+
+        Examples
+        --------
+        >>> import numpy as np, pyrnn
+        >>> frozen = pyrnn.GRU(3, 4, rng=0).freeze()
+        >>> y, h = frozen(np.zeros((5, 2, 3), "float32"))
+        >>> y.shape
+        (5, 2, 4)
+        """
+        return Frozen(self, precision)
+
+    def _keywords(self) -> dict[str, Any]:
+        """What the operation takes beside arrays."""
+        return {name: getattr(self, name) for name in self._options}
 
     def _run(
         self,
@@ -276,15 +305,12 @@ class Recurrent(Module, Generic[State]):
         x, layout = self._checked_input(np.asarray(x_like))
         batch, count = x.shape[1], self._directions
         first = None if state is None else self._split("state", state, batch, layout)
-        if lengths is not None:
-            lengths = np.asarray(lengths)
-            if layout == "T" and lengths.ndim == 0:
-                lengths = lengths[None]
+        lengths = checked_lengths(lengths, layout)
         if self._in_chunks(x, layout, train, steps):
             return self._run_in_chunks(x, layout, first, lengths, steps)
         if count == 2:
             x = np.ascontiguousarray(x)  # once, and not in the operation of each direction
-        options = {name: getattr(self, name) for name in self._options} if self._options else {}
+        options = self._keywords()
         dropout = None
 
         tapes, last, halves = [], [], []
@@ -312,7 +338,7 @@ class Recurrent(Module, Generic[State]):
             else:
                 x = np.concatenate([*halves, y], axis=2)
         made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
-        return _from_time_major(x, layout), self._join(last, layout), made
+        return from_time_major(x, layout), self._join(last, layout), made
 
     def _in_chunks(self, x: Array, layout: str, train: bool, steps: int | None) -> bool:
         """Whether all layers run chunk by chunk, and none keeps what it passes up."""
@@ -339,76 +365,9 @@ class Recurrent(Module, Generic[State]):
             y = y[:, 0] if layout == "T" else y
         else:
             y, last, tape = chunks.forward(self._kernel, x, layers, lengths, False, steps, True)
-            y = _from_time_major(y, layout)
+            y = from_time_major(y, layout)
             made = LayerTape(self, (cast(CheckpointTape, tape),), layout, None)
         return y, self._join([s[: len(self._states)] for s in last], layout), made
-
-    def _checked_input(self, x: Array) -> tuple[Array, str]:
-        """x as (T, B, I) or (T, B), and how it was laid out."""
-        if x.dtype == self.dtype:
-            rank, width = x.ndim, x.shape[-1:]
-        elif x.dtype.kind in "iu":
-            rank, width = x.ndim + 1, None
-        else:
-            x = with_dtype("x", x, self.dtype, " or integer tokens")
-            rank, width = x.ndim, x.shape[-1:]
-        layout = "T" if rank == 2 else "B, T" if self.batch_first else "T, B"
-        if rank not in (2, 3) or width not in (None, (self.input_size,)):
-            batched = "B, T" if self.batch_first else "T, B"
-            wanted = (
-                f"tokens of shape ({batched}) or (T,)"
-                if width is None
-                else f"shape ({batched}, I) or (T, I) with I = {self.input_size}"
-            )
-            raise ValueError(f"x: expected {wanted}, got {shape_text(x.shape)}")
-        return _to_time_major(x, layout), layout
-
-    def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
-        """``state`` or ``dstate`` checked: one array (L*S, B, H) for each state of the cell."""
-        rows, size, count = len(self._names), self.hidden_size, len(self._states)
-        parts = (state,) if count == 1 else state
-        if not isinstance(parts, (tuple, list)) or len(parts) != count:
-            came = type(parts).__name__
-            if isinstance(parts, (tuple, list)):
-                came += f" of {len(parts)}"
-            raise ValueError(
-                f"{argument}: expected a tuple ({', '.join(self._states)}), got {came}"
-            )
-        unbatched = layout == "T"
-        symbols = "(L·S, H)" if unbatched else "(L·S, B, H)"
-        shape = (rows, size) if unbatched else (rows, batch, size)
-        arrays: list[Any] = []
-        for i, part in enumerate(parts):
-            if part is None and argument == "dstate":
-                arrays.append(None)
-                continue
-            name = argument if count == 1 else f"{argument}[{i}]"
-            array = checked_array(name, part, self.dtype, symbols, shape)
-            arrays.append(array[:, None] if unbatched else array)
-        return arrays
-
-    def _join(self, parts: list[Any], layout: str) -> Any:
-        """From states [L*S][state of the cell] of (B, H) to what the caller sees."""
-        if len(parts) == 1:
-            joined = [array[None] for array in parts[0]]
-        else:
-            joined = [np.stack(arrays) for arrays in zip(*parts, strict=True)]
-        if layout == "T":
-            joined = [array[:, 0] for array in joined]
-        return joined[0] if len(joined) == 1 else tuple(joined)
-
-
-def _to_time_major(array: Array, layout: str) -> Array:
-    """A view."""
-    if layout == "T":
-        return array[:, None]
-    return array.swapaxes(0, 1) if layout == "B, T" else array
-
-
-def _from_time_major(array: Array, layout: str) -> Array:
-    if layout == "T":
-        return array[:, 0]
-    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array
 
 
 def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:

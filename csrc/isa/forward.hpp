@@ -2,12 +2,12 @@
 // W_hh h_{t-1}, phase by phase, and the cell's pointwise part.
 #pragma once
 
-#include "scan.hpp"
+#include "weights.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-template <class Cell, class T>
+template <class Cell, class T, class Operand = Panels<T>>
 class ForwardScan {
  public:
   static void run(const Forward<T>& call, Team& team) {
@@ -16,7 +16,7 @@ class ForwardScan {
     scan.carve(measure);
     Carver carver(Team::scratch(measure.used()));
     scan.carve(carver);
-    scan.sum_biases();
+    if (call.packed == nullptr) scan.weights_.sum_biases(call.in.params);
     const auto body = [](void* context, Worker& worker) {
       auto& self = *static_cast<ForwardScan*>(context);
       if (self.call_.save) {
@@ -31,8 +31,7 @@ class ForwardScan {
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
   static constexpr Index W = panel_width<T>;
-  // Panels of units that a tile takes at once: with one gate it takes a bundle to fill a tile.
-  static constexpr Index at_once = G == 1 ? most_bundled : 1;
+  static constexpr Index at_once = panels_of_a_tile<Cell>;
 
   explicit ForwardScan(const Forward<T>& call)
       : call_(call),
@@ -47,19 +46,13 @@ class ForwardScan {
     block_ = fused_ ? 1 : clamp(block_bytes / max(1, bytes), 1, max(1, T_));
   }
 
-  // Sums of one row, by panels.
-  Index sums_size() const { return panels_of<T>(H_) * C * W; }
+  Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
 
   void carve(Carver& carver) {
-    bias_ = carver.take<T>(sums_size());
-    input_ = sums_panels(I_, G);
-    for (int g = 0; g < G; ++g) input_.start[g] = g * W;
-    if (packs() && !gathers()) input_.data = carver.take<T>(input_.size());
-    for (int p = 0; p < Cell::phases; ++p) {
-      const PhaseGates<Cell> gates(p);
-      hidden_[p] = sums_panels(H_, gates.count);
-      for (int g = 0; g < gates.count; ++g) hidden_[p].start[g] = gates.column[g] * W;
-      if (packs()) hidden_[p].data = carver.take<T>(hidden_[p].size());
+    if (call_.packed != nullptr) {
+      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_);
+    } else {
+      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, packs() && !gathers(), packs());
     }
     once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
     window_ = fused_ ? nullptr : carver.take<T>(block_ * B_ * sums_size());
@@ -68,45 +61,21 @@ class ForwardScan {
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists)};
   }
 
-  // A matrix whose product adds to a row of sums.
-  Panels<T> sums_panels(Index depth, int groups) const {
-    return {nullptr, depth, H_, groups, {}, C * W, true};
-  }
-
-  // The hidden side's bias joins its column; a column of W_hh alone has only that.
-  void sum_biases() {
-    const Params<T>& p = call_.in.params;
-    fill(bias_, {0, sums_size()}, T(0));
-    for (int g = 0; g < G; ++g) {
-      for (Index u = 0; u < H_; ++u) {
-        T* const blocks = panel_blocks(bias_, u / W, C) + u;
-        if (p.b_ih != nullptr) blocks[g * W] += p.b_ih[g * H_ + u];
-        if (p.b_hh != nullptr) blocks[hidden_column<Cell>(g) * W] += p.b_hh[g * H_ + u];
-      }
-    }
-  }
-
-  void pack(Range panels) const {
-    const Params<T>& p = call_.in.params;
-    if (!gathers()) {
-      const Range own = grouped(panels, G);
-      pack_transposed(input_, p.w_ih, own.first, own.last);
-    }
-    for (int phase = 0; phase < Cell::phases; ++phase) {
-      const PhaseGates<Cell> gates(phase);
-      const Range own = grouped(panels, gates.count);
-      pack_transposed(hidden_[phase], p.w_hh + gates.first * H_ * H_, own.first, own.last);
-    }
+  void pack(Range panels) {
+    if (!gathers()) weights_.pack_input(call_.in.params, panels);
+    weights_.pack_hidden(call_.in.params, panels);
   }
 
   // A single step uses each weight once: panels are packed as they are needed.
-  bool packs() const { return T_ > 1; }
+  bool packs() const { return T_ > 1 || call_.packed != nullptr; }
   T* once(const Worker& worker) const {
     return once_ + worker.index * panels_at_once * W * max(I_, H_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
-  bool gathers() const { return call_.in.tokens != nullptr && (!packs() || T_ * B_ < I_ / 8); }
+  bool gathers() const {
+    return call_.in.tokens != nullptr && call_.packed == nullptr && (!packs() || T_ * B_ < I_ / 8);
+  }
 
   struct RowLists {
     const T** a;
@@ -120,7 +89,7 @@ class ForwardScan {
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
     const Share share = Share::of<T>(plan_, rows, H_, worker);
-    if (packs()) {
+    if (packs() && call_.packed == nullptr) {
       pack(plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels);
       if (plan_.by_rows && !worker.barrier()) return;
     }
@@ -179,13 +148,6 @@ class ForwardScan {
     }
   }
 
-  // Sums that W_ih x does not reach start with their bias.
-  PYRNN_INLINE void start_sums(T* sums, Range panels) const {
-    for (Index p = panels.first; p < panels.last; ++p) {
-      copy(bias_, sums, {(p * C + G) * W, (p + 1) * C * W});
-    }
-  }
-
   // sums = bias + W_ih x, for the worker's part of every alive row of the block.
   void project(const Worker& worker, const Share& share, const Places<T>& places, Range steps,
                const RowLists& lists, Index alive) const {
@@ -198,7 +160,7 @@ class ForwardScan {
       for (Index i = share.rows.first; i < last; ++i) {
         const Index row = places.rows.row(i);
         T* const sums = window_ + window_row(t, row, steps.first) * sums_size();
-        start_sums(sums, share.panels);
+        weights_.start_sums(sums, share.panels);
         if (call_.in.tokens != nullptr) {
           gather(call_.in.tokens[places.index(t, row)], sums, share.panels);
         } else {
@@ -210,10 +172,10 @@ class ForwardScan {
     }
     const RowPointers<T> list{lists.a, 1, lists.c};
     if (packs()) {
-      multiply<Base::row>(n, list, input_, panels.first, panels.last, bias_);
+      multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.bias);
     } else if (n > 0) {
-      multiply_once<Base::row>(n, list, input_, call_.in.params.w_ih, once(worker), panels.first,
-                               panels.last, bias_);
+      multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
+                               panels.first, panels.last, weights_.bias);
     }
   }
 
@@ -223,20 +185,13 @@ class ForwardScan {
       for (Index u = panels.first * W; u < min(H_, panels.last * W); ++u) {
         const Index at = (panel_blocks(sums, u / W, C) - sums) + u;
         for (int g = 0; g < G; ++g) {
-          sums[at + g * W] = bias_[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
+          sums[at + g * W] =
+              weights_.bias[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
         }
       }
       return;
     }
-    const Range own = grouped(panels, G);
-    for (Index p = own.first; p < own.last; ++p) {
-      const Index column = input_.column(p);
-      const T* const line = input_.panel(p) + token * input_.line_step(p);
-      for (int v = 0; v < panel_vectors; ++v) {
-        const Index at = column + v * lanes<T>;
-        store(sums + at, load(bias_ + at) + load(line + v * lanes<T>));
-      }
-    }
+    weights_.gather(token, sums, grouped(panels, G));
   }
 
   // Advances the worker's rows and units by one step. False once the call is cancelled.
@@ -282,12 +237,12 @@ class ForwardScan {
         if (!worker.await(other)) return false;
         units = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
         if (packs() && other + 1 < worker.count) {
-          multiply<Base::self>(n, list, hidden_[phase], panels.first, panels.last, units);
+          multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last, units);
         }
       }
     }
     if (!packs() && n > 0) {
-      multiply_once<Base::self>(n, list, hidden_[phase],
+      multiply_once<Base::self>(n, list, weights_.hidden[phase],
                                 call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
                                 panels.first, panels.last);
     }
@@ -296,10 +251,10 @@ class ForwardScan {
     for (Index u = share.panels.first; u < share.panels.last; u += at_once_of) {
       const Range some{u, min(share.panels.last, u + at_once_of)};
       if (packs()) {
-        multiply<Base::self>(n, list, hidden_[phase], some.first * gates.count,
+        multiply<Base::self>(n, list, weights_.hidden[phase], some.first * gates.count,
                              some.last * gates.count, units);
       }
-      pointwise<phase, save>(n, lists.row, some, [&](Index i) { return lists.c[i]; });
+      apply<Cell, phase, save, T>(n, lists.row, some, H_, [&](Index i) { return lists.c[i]; });
     }
     return true;
   }
@@ -318,7 +273,7 @@ class ForwardScan {
         for (Index i = 0; i < n; ++i) {
           h[i] = lists.row[first + i].h_prev;
           c[i] = sums[i] - u * C * W;
-          start_sums(c[i], some);
+          weights_.start_sums(c[i], some);
         }
         if (call_.in.tokens != nullptr) {
           for (Index i = 0; i < n; ++i) {
@@ -326,29 +281,14 @@ class ForwardScan {
             gather(call_.in.tokens[places.index(t, row)], c[i], some);
           }
         } else {
-          multiply<Base::row>(n, RowPointers<T>{lists.a + first, 1, c}, input_, some.first * G,
-                              some.last * G, bias_);
+          multiply<Base::row>(n, RowPointers<T>{lists.a + first, 1, c}, weights_.input,
+                              some.first * G, some.last * G, weights_.bias);
         }
-        multiply<Base::self>(n, RowPointers<T>{h, 1, c}, hidden_[0], some.first * gates.count,
-                             some.last * gates.count);
-        pointwise<0, save>(n, lists.row + first, some, [&](Index i) { return c[i]; });
+        multiply<Base::self>(n, RowPointers<T>{h, 1, c}, weights_.hidden[0],
+                             some.first * gates.count, some.last * gates.count);
+        apply<Cell, 0, save, T>(n, lists.row + first, some, H_, [&](Index i) { return c[i]; });
       });
     }
-  }
-
-  template <int phase, bool save, class Sums>
-  PYRNN_INLINE void pointwise(Index n, const StepRow<T>* row, Range panels, Sums sums) const {
-    for_stages<Cell>([&](auto stage_constant) {
-      constexpr int stage = decltype(stage_constant)::value;
-      for (Index i = 0; i < n; ++i) {
-        for (Index p = panels.first; p < panels.last; ++p) {
-          T* const blocks = panel_blocks(sums(i), p, C);
-          for_lanes<T>(p * W, min(H_, (p + 1) * W), [&](const auto& at) {
-            Cell::template pointwise<phase, stage, save, T>(at, row[i], blocks);
-          });
-        }
-      }
-    });
   }
 
   template <bool save>
@@ -397,13 +337,11 @@ class ForwardScan {
   const double cost_of_step_;
   Index block_;  // steps whose W_ih x is computed at once
 
-  T* bias_ = nullptr;      // [panel, C, W]
-  Panels<T> input_{};      // W_ih^T, depth I
-  Panels<T> hidden_[2]{};  // W_hh^T of each phase, depth H
-  T* once_ = nullptr;      // [threads, panels_at_once, max(I, H), W]
-  T* window_ = nullptr;    // [block, B, panel, C, W] sums
-  T* reset_h_ = nullptr;   // [B, H]
-  RowLists lists_{};       // [block, B] each, by units for each thread
+  Weights<Cell, T, Operand> weights_;
+  T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]
+  T* window_ = nullptr;   // [block, B, panel, C, W] sums
+  T* reset_h_ = nullptr;  // [B, H]
+  RowLists lists_{};      // [block, B] each, by units for each thread
 };
 
 }  // namespace

@@ -121,12 +121,16 @@ struct Share {
 
   template <class T>
   static Share of(const Plan& plan, const Rows& rows, Index hidden, const Worker& worker) {
-    const Index panels = panels_of<T>(hidden);
     if (plan.by_rows) {
-      return {rows.share(worker.index, worker.count), {0, panels}, {0, hidden}};
+      return {rows.share(worker.index, worker.count), {0, panels_of<T>(hidden)}, {0, hidden}};
     }
-    const Range own = part(panels, worker.index, worker.count);
-    return {{0, rows.batch_size}, own, units_of<T>(own, hidden)};
+    return by_units<T>(rows.batch_size, hidden, worker);
+  }
+
+  template <class T>
+  static Share by_units(Index batch_size, Index hidden, const Worker& worker) {
+    const Range own = part(panels_of<T>(hidden), worker.index, worker.count);
+    return {{0, batch_size}, own, units_of<T>(own, hidden)};
   }
 };
 

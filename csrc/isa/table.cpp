@@ -7,18 +7,37 @@
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"
+#include "step.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+template <class Cell, class T, class Operand>
+constexpr FrozenKernels<T> frozen_kernels = {Operand::precision,
+                                             &Frozen<Cell, T, Operand>::bytes,
+                                             &Frozen<Cell, T, Operand>::pack,
+                                             &Frozen<Cell, T, Operand>::unpack,
+                                             &ForwardScan<Cell, T, Operand>::run,
+                                             &StackStep<Cell, T, Operand>::bytes,
+                                             &StackStep<Cell, T, Operand>::run};
+
+// The precisions of frozen weights: a new one is one more line.
 template <class Cell, class T>
-constexpr CellKernels<T> cell_kernels = {Cell::name,
-                                         Cell::gates,
-                                         Cell::columns,
-                                         Cell::has_c,
-                                         Cell::tapes_h,
-                                         &ForwardScan<Cell, T>::run,
-                                         &BackwardScan<Cell, T>::run};
+constexpr FrozenKernels<T> precisions[] = {
+    frozen_kernels<Cell, T, Panels<T>>,
+};
+
+template <class Cell, class T>
+constexpr CellKernels<T> cell_kernels = {
+    Cell::name,
+    Cell::gates,
+    Cell::columns,
+    Cell::has_c,
+    Cell::tapes_h,
+    &ForwardScan<Cell, T>::run,
+    &BackwardScan<Cell, T>::run,
+    precisions<Cell, T>,
+    static_cast<int>(sizeof(precisions<Cell, T>) / sizeof(FrozenKernels<T>))};
 
 // The cells that exist: a new one is one more line.
 template <class T>

@@ -1,0 +1,196 @@
+// Frozen layers and their streams for Python, and the capsule through which pyrnn._stream steps.
+#include "bind_inputs.hpp"
+#include "bindings.hpp"
+#include "frozen.hpp"
+
+namespace pyrnn {
+namespace {
+
+template <class T>
+const FrozenKernels<T>& find_precision(const CellKernels<T>& cell, const std::string& name) {
+  for (int i = 0; i < cell.frozen_count; ++i) {
+    if (name == cell.frozen[i].precision) return cell.frozen[i];
+  }
+  throw py::value_error(text("precision: no kernels for '", name, "'"));
+}
+
+template <class T>
+void check_float_of(const char* name, const Array& array) {
+  if (!is_float(array) || array.itemsize() != sizeof(T)) {
+    throw py::type_error(
+        text(name, ": expected ", dtype_text(py::array_t<T>()), ", got ", dtype_text(array)));
+  }
+}
+
+// Parameters of one part: of T, native and contiguous, as pyrnn.frozen hands them over.
+template <class T>
+using Given = std::tuple<py::array_t<T>, py::array_t<T>, std::optional<py::array_t<T>>,
+                         std::optional<py::array_t<T>>>;
+
+template <class T>
+std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::string& precision,
+                                  Index input_size, Index hidden_size, int directions,
+                                  const std::vector<Given<T>>& given) {
+  const CellKernels<T>& cell = find_cell<T>(cell_name);
+  const Index I = input_size, H = hidden_size, rows = cell.gates * H;
+  std::vector<Params<T>> parts;
+  for (const auto& [w_ih, w_hh, b_ih, b_hh] : given) {
+    const Index width = static_cast<int>(parts.size()) < directions ? I : directions * H;
+    check_shape("w_ih", w_ih, {{"G·H", rows}, {"I", width}});
+    check_shape("w_hh", w_hh, {{"G·H", rows}, {"H", H}});
+    if (b_ih) check_shape("b_ih", *b_ih, {{"G·H", rows}});
+    if (b_hh) check_shape("b_hh", *b_hh, {{"G·H", rows}});
+    parts.push_back(
+        {w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr});
+  }
+  return std::make_shared<Frozen<T>>(cell, find_precision(cell, precision), I, H, directions,
+                                     parts);
+}
+
+template <class T>
+py::tuple unpack(const Frozen<T>& frozen, int k) {
+  const Index I = frozen.width(k), H = frozen.hidden_size, rows = frozen.cell.gates * H;
+  using Sizes = std::vector<Index>;
+  py::array_t<T> w_ih(Sizes{rows, I}), w_hh(Sizes{rows, H}), b_ih(Sizes{rows}), b_hh(Sizes{rows});
+  frozen.kernels.unpack(
+      frozen.packed(k), I, H,
+      {w_ih.mutable_data(), w_hh.mutable_data(), b_ih.mutable_data(), b_hh.mutable_data()});
+  return py::make_tuple(w_ih, w_hh, b_ih, b_hh);
+}
+
+// Part k on x [T, B, I] or tokens [T, B]; h0 and c0 are [B, H]. All are of the frozen layer's dtype.
+template <class T>
+py::tuple forward(const Frozen<T>& frozen, int k, const Array& x_, const Array& h0_,
+                  const Maybe& c0_, const py::object& lengths_) {
+  const bool tokens = is_integer(x_);
+  const auto check = [&](const char* name, const Array& array, const std::vector<Axis>& axes) {
+    check_shape(name, array, axes);
+    check_float_of<T>(name, array);
+  };
+  if (tokens) {
+    check_shape("x", x_, {{"T"}, {"B"}});
+  } else {
+    check("x", x_, {{"T"}, {"B"}, {"I", frozen.width(k)}});
+  }
+  check("h0", h0_, {{"B", x_.shape(1)}, {"H", frozen.hidden_size}});
+  if (c0_) check("c0", *c0_, {{"B", x_.shape(1)}, {"H", frozen.hidden_size}});
+  if (c0_.has_value() != frozen.cell.has_c || k < 0 || k >= frozen.parts()) {
+    throw py::value_error("c0 or k: not of this cell");
+  }
+  const Index seq_len = x_.shape(0), B = x_.shape(1), H = frozen.hidden_size;
+  const std::vector<Index> all{seq_len, B, H}, state{B, H};
+  checked_size("x", {seq_len, B, frozen.width(k)}, sizeof(T));
+  checked_size("the gates (T, B, C·H)", {seq_len, B, frozen.cell.columns, H}, sizeof(T));
+  Maybe lengths;
+  std::vector<Index> order;
+  if (!lengths_.is_none()) {
+    lengths = check_lengths(lengths_, seq_len, B);
+    order = by_falling_length(*lengths);
+  }
+  const Array x = tokens ? check_tokens(x_, seq_len, B, frozen.width(k), lengths) : native(x_);
+  const Array h0 = native(h0_);
+  const Maybe c0 = c0_ ? Maybe(native(*c0_)) : std::nullopt;
+  py::array_t<T> y(all), h_n(state);
+  std::optional<py::array_t<T>> c_n;
+  if (frozen.cell.has_c) c_n.emplace(state);
+
+  Forward<T> call{};
+  call.in.shape = {seq_len, B, frozen.width(k), H};
+  call.in.x = tokens ? nullptr : static_cast<const T*>(x.data());
+  call.in.tokens = tokens ? static_cast<const std::int64_t*>(x.data()) : nullptr;
+  call.in.h0 = static_cast<const T*>(h0.data());
+  call.in.c0 = data<T>(c0);
+  call.in.lengths = data<std::int64_t>(lengths);
+  call.in.order = lengths ? order.data() : nullptr;
+  call.in.reverse = k % frozen.directions == 1;
+  call.packed = frozen.packed(k);
+  call.y = y.mutable_data();
+  call.h_n = h_n.mutable_data();
+  call.c_n = c_n ? c_n->mutable_data() : nullptr;
+  run(frozen.kernels.forward, call);
+  return py::make_tuple(y, h_n, c_n);
+}
+
+[[noreturn]] void throw_busy() {
+  PyErr_SetString(PyExc_RuntimeError, "stream: another thread is using it");
+  throw py::error_already_set();
+}
+
+template <class T>
+py::tuple read_state(Stream<T>& stream) {
+  const Frozen<T>& frozen = *stream.frozen;
+  const std::vector<Index> shape{frozen.parts(), stream.batch_size, frozen.hidden_size};
+  py::array_t<T> h(shape);
+  std::optional<py::array_t<T>> c;
+  if (frozen.cell.has_c) c.emplace(shape);
+  if (!stream.read_state(h.mutable_data(), c ? c->mutable_data() : nullptr)) throw_busy();
+  if (!c) return py::make_tuple(h);
+  return py::make_tuple(h, *c);
+}
+
+// Arrays [L, B, H] of T, or None for 0.
+template <class T>
+void write_state(Stream<T>& stream, const Maybe& h_, const Maybe& c_) {
+  const Frozen<T>& frozen = *stream.frozen;
+  for (const Maybe& given : {h_, c_}) {
+    if (!given) continue;
+    check_shape("state", *given,
+                {{"L", frozen.parts()}, {"B", stream.batch_size}, {"H", frozen.hidden_size}});
+    check_float_of<T>("state", *given);
+  }
+  const Maybe h = h_ ? Maybe(native(*h_)) : std::nullopt;
+  const Maybe c = c_ ? Maybe(native(*c_)) : std::nullopt;
+  if (!stream.write_state(data<T>(h), data<T>(c))) throw_busy();
+}
+
+template <class T>
+std::unique_ptr<Stream<T>> make_stream(const std::shared_ptr<Frozen<T>>& frozen, Index batch_size) {
+  checked_size("batch_size", {frozen->parts(), batch_size, 4, frozen->hidden_size}, sizeof(T));
+  return std::make_unique<Stream<T>>(frozen, batch_size, &interrupted);
+}
+
+template <class T>
+void bind_dtype(py::module_& m, const std::string& dtype) {
+  py::class_<Stream<T>>(m, ("Stream_" + dtype).c_str())
+      .def("read_state", &read_state<T>)
+      .def("write_state", &write_state<T>)
+      .def("handle", [](Stream<T>& stream) {
+        return py::capsule(static_cast<AnyStream*>(&stream), "pyrnn._core.stream");
+      });
+  py::class_<Frozen<T>, std::shared_ptr<Frozen<T>>>(m, ("Frozen_" + dtype).c_str())
+      .def(py::init(&freeze<T>))
+      .def("forward", &forward<T>)
+      .def("unpack", &unpack<T>)
+      .def("stream", &make_stream<T>)
+      .def_property_readonly("nbytes", &Frozen<T>::bytes);
+}
+
+// Every precision, and the dtype of x, states and results.
+template <class T>
+void list_precisions(py::dict& found, const char* dtype) {
+  const CellKernels<T>& cell = kernels().of<T>().cells[0];
+  for (int i = 0; i < cell.frozen_count; ++i) found[cell.frozen[i].precision] = dtype;
+}
+
+const StreamApi stream_api = {
+    [](void* stream, const void* x, const std::int64_t* tokens, void* y) {
+      return static_cast<AnyStream*>(stream)->step(x, tokens, y);
+    },
+    [](const void* stream) { return static_cast<const AnyStream*>(stream)->is_long(); },
+};
+
+}  // namespace
+
+void bind_frozen(py::module_& m) {
+  bind_dtype<float>(m, "float32");
+  bind_dtype<double>(m, "float64");
+  m.def("precisions", [] {
+    py::dict found;
+    list_precisions<float>(found, "float32");
+    list_precisions<double>(found, "float64");
+    return found;
+  });
+  m.attr("stream_api") = py::capsule(&stream_api, "pyrnn._core.stream_api");
+}
+
+}  // namespace pyrnn

@@ -1,0 +1,171 @@
+#include "frozen.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace pyrnn {
+namespace {
+
+// Processors fetch lines in pairs.
+constexpr std::size_t alignment = 128;
+
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+// Releasing the GIL takes 30 ns, which is little beside the 4 us of this many multiply-adds out of L2.
+constexpr double long_step = 128 * 1024;
+
+}  // namespace
+
+Buffer zeroed(std::size_t bytes) {
+  const std::size_t rounded = std::max(aligned(bytes), alignment);
+  if (rounded < bytes) throw std::bad_alloc();
+  Buffer buffer(static_cast<char*>(std::aligned_alloc(alignment, rounded)));
+  if (buffer == nullptr) throw std::bad_alloc();
+  std::memset(buffer.get(), 0, rounded);
+  return buffer;
+}
+
+template <class T>
+Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
+                  Index hidden_size_, int directions_, const std::vector<Params<T>>& parts)
+    : cell(cell_),
+      kernels(kernels_),
+      input_size(input_size_),
+      hidden_size(hidden_size_),
+      directions(directions_) {
+  std::vector<std::size_t> offsets;
+  for (int k = 0; k < static_cast<int>(parts.size()); ++k) {
+    offsets.push_back(bytes_);
+    bytes_ += aligned(kernels.packed_bytes(width(k), hidden_size));
+  }
+  buffer_ = zeroed(bytes_);
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    void* const packed = buffer_.get() + offsets[k];
+    kernels.pack(parts[k], width(static_cast<int>(k)), hidden_size, packed);
+    packed_.push_back(packed);
+  }
+}
+
+template <class T>
+Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
+                  Interrupted interrupted)
+    : frozen(std::move(frozen_)), batch_size(batch_size_), interrupted_(interrupted) {
+  const Frozen<T>& f = *frozen;
+  const std::size_t state = aligned(state_values() * sizeof(T));
+  const std::size_t scratch = f.kernels.step_bytes(batch_size, f.hidden_size);
+  buffer_ = zeroed((f.cell.has_c ? 4 : 2) * state + scratch);
+  for (int i = 0; i < 2; ++i) {
+    h_[i] = reinterpret_cast<T*>(buffer_.get() + static_cast<std::size_t>(i) * state);
+    c_[i] = f.cell.has_c
+                ? reinterpret_cast<T*>(buffer_.get() + static_cast<std::size_t>(2 + i) * state)
+                : nullptr;
+  }
+  tokens_.resize(static_cast<std::size_t>(batch_size));
+  scratch_ = buffer_.get() + (f.cell.has_c ? 4 : 2) * state;
+  const Index layer = batch_size * f.hidden_size;
+  for (int i = 0; i < 2; ++i) {
+    for (int k = 0; k < f.parts(); ++k) {
+      Step<T> step{};
+      step.B = batch_size;
+      step.odd = i == 1;
+      step.I = f.width(k);
+      step.H = f.hidden_size;
+      step.packed = f.packed(k);
+      step.x = k == 0 ? nullptr : h_[1 - i] + (k - 1) * layer;
+      step.h_prev = h_[i] + k * layer;
+      step.h = h_[1 - i] + k * layer;
+      if (f.cell.has_c) {
+        step.c_prev = c_[i] + k * layer;
+        step.c = c_[1 - i] + k * layer;
+      }
+      steps_[i].push_back(step);
+    }
+  }
+}
+
+template <class T>
+std::size_t Stream<T>::state_values() const {
+  return static_cast<std::size_t>(frozen->parts() * batch_size * frozen->hidden_size);
+}
+
+template <class T>
+bool Stream<T>::is_long() const {
+  double work = 0;
+  for (const Step<T>& step : steps_[0]) {
+    work += double(frozen->cell.gates * step.H) * double(step.I + step.H) * double(step.B);
+  }
+  return work >= long_step;
+}
+
+template <class T>
+bool Stream<T>::take_tokens(const std::int64_t* tokens) {
+  bool valid = true;
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    tokens_[i] = tokens[i];
+    valid = valid && tokens_[i] >= 0 && tokens_[i] < frozen->input_size;
+  }
+  return valid;
+}
+
+template <class T>
+StreamStatus Stream<T>::step(const void* x, const std::int64_t* tokens, void* y) {
+  if (busy_.exchange(true, std::memory_order_acquire)) return StreamStatus::busy;
+  if (tokens != nullptr && !take_tokens(tokens)) {
+    busy_.store(false, std::memory_order_release);
+    return StreamStatus::bad_token;
+  }
+  std::vector<Step<T>>& steps = steps_[current_];
+  steps[0].x = static_cast<const T*>(x);
+  steps[0].tokens = tokens == nullptr ? nullptr : tokens_.data();
+  StreamStatus status = StreamStatus::interrupted;
+  try {
+    Team team(interrupted_);
+    frozen->kernels.step(steps.data(), static_cast<int>(steps.size()), scratch_, team);
+    if (!team.cancelled()) {
+      std::memcpy(y, steps.back().h,
+                  static_cast<std::size_t>(batch_size * frozen->hidden_size) * sizeof(T));
+      current_ = 1 - current_;
+      status = StreamStatus::done;
+    }
+  } catch (const std::bad_alloc&) {
+    status = StreamStatus::no_memory;
+  }
+  busy_.store(false, std::memory_order_release);
+  return status;
+}
+
+template <class T>
+bool Stream<T>::read_state(T* h, T* c) {
+  if (busy_.exchange(true, std::memory_order_acquire)) return false;
+  std::memcpy(h, h_[current_], state_values() * sizeof(T));
+  if (c != nullptr) std::memcpy(c, c_[current_], state_values() * sizeof(T));
+  busy_.store(false, std::memory_order_release);
+  return true;
+}
+
+template <class T>
+bool Stream<T>::write_state(const T* h, const T* c) {
+  if (busy_.exchange(true, std::memory_order_acquire)) return false;
+  const auto write = [this](T* to, const T* from) {
+    if (from != nullptr) {
+      std::memcpy(to, from, state_values() * sizeof(T));
+    } else if (to != nullptr) {
+      std::memset(to, 0, state_values() * sizeof(T));
+    }
+  };
+  write(h_[current_], h);
+  write(c_[current_], c);
+  busy_.store(false, std::memory_order_release);
+  return true;
+}
+
+template class Frozen<float>;
+template class Frozen<double>;
+template class Stream<float>;
+template class Stream<double>;
+
+}  // namespace pyrnn

@@ -1,0 +1,130 @@
+// One step of a stack of layers from packed weights, as a stream takes it. The products and the pointwise
+// part are those of the forward scan; what is left out is all that a call of one step does not need.
+#pragma once
+
+#include "weights.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class Cell, class T, class Operand>
+class StackStep {
+ public:
+  static std::size_t bytes(Index B, Index H) {
+    Carver measure;
+    StackStep(nullptr, 0, measure, B, H);
+    return measure.used();
+  }
+
+  static void run(const Step<T>* layers, int count, void* scratch, Team& team) {
+    Carver carver(scratch);
+    const Index B = layers[0].B, H = layers[0].H;
+    StackStep step(layers, count, carver, B, H);
+    if (B == 0) return;
+    const Index weights = G * H * (layers[0].I + H);
+    const Plan plan = Plan::of(weights, B, 1, panels_of<T>(H), max_threads(weights * B));
+    if (plan.threads == 1) {
+      Worker alone(team, 0, 1);
+      return step.work(alone);
+    }
+    const auto body = [](void* context, Worker& worker) {
+      static_cast<StackStep*>(context)->work(worker);
+    };
+    team.run(plan.threads, body, &step);
+  }
+
+ private:
+  static constexpr int G = Cell::gates, C = Cell::columns;
+  // Row pointers stand on the stack of each thread; weights are read once for this many rows.
+  static constexpr Index rows_at_once = 64;
+  // Units advance in blocks of one tile of one row: the pointwise part of a block then runs while the
+  // weights of the next arrive.
+  static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
+
+  // OpenMP is not asked where one thread is all that is worth it.
+  static int max_threads(Index work) { return work < 100'000 ? 1 : Team::max_threads(); }
+
+  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index H)
+      : layers_(layers), count_(count) {
+    sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
+    reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
+  }
+
+  void work(Worker& worker) {
+    for (int i = 0; i < count_; ++i) {
+      const Step<T>& layer = layers_[i];
+      const auto weights = Weights<Cell, T, Operand>::of(layer.packed, layer.I, layer.H);
+      const Share share = Share::by_units<T>(layer.B, layer.H, worker);
+      const bool go_on = for_phases<Cell>([&](auto phase_constant) {
+        constexpr int phase = decltype(phase_constant)::value;
+        for (Index row = 0; row < layer.B; row += rows_at_once) {
+          advance<phase>(layer, weights, share, {row, min(layer.B, row + rows_at_once)});
+        }
+        const double work = double(G * layer.H) * double(layer.I + layer.H) * double(layer.B);
+        if (!worker.proceed(work)) return false;
+        // The next phase, or layer, reads what every worker wrote.
+        return (phase + 1 == Cell::phases && i + 1 == count_) || worker.barrier();
+      });
+      if (!go_on) return;
+    }
+  }
+
+  template <int phase>
+  void advance(const Step<T>& layer, const Weights<Cell, T, Operand>& weights, const Share& share,
+               Range rows) const {
+    const T* x[rows_at_once];
+    const T* h[rows_at_once];
+    T* sums[rows_at_once];
+    StepRow<T> at[rows_at_once];
+    const Index H = layer.H, n = rows.size();
+    for (Index i = 0; i < n; ++i) {
+      const Index row = rows.first + i;
+      sums[i] = sums_ + row * sums_of_a_row<Cell, T>(H);
+      at[i] = row_of(layer, row);
+      h[i] = (phase > 0 ? reset_h_ : layer.h_prev) + row * H;
+      if constexpr (phase == 0) {
+        weights.start_sums(sums[i], share.panels);
+        if (layer.tokens != nullptr) {
+          weights.gather(layer.tokens[row], sums[i], grouped(share.panels, G));
+        } else {
+          x[i] = layer.x + row * layer.I;
+        }
+      }
+    }
+    constexpr PhaseGates<Cell> phase_gates(phase);
+    const Index blocks = ceil_div(share.panels.size(), panels_in_block);
+    for (Index i = 0; i < blocks; ++i) {
+      const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
+      const Range panels{first, min(share.panels.last, first + panels_in_block)};
+      if (phase == 0 && layer.tokens == nullptr) {
+        const Range own = grouped(panels, G);
+        multiply<Base::row>(n, {x, 1, sums}, weights.input, own.first, own.last, weights.bias);
+      }
+      const Range own = grouped(panels, phase_gates.count);
+      multiply<Base::self>(n, {h, 1, sums}, weights.hidden[phase], own.first, own.last);
+    }
+    apply<Cell, phase, false, T>(n, at, share.panels, H, [&](Index i) { return sums[i]; });
+  }
+
+  PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, Index row) const {
+    const Index at = row * layer.H;
+    StepRow<T> result{};
+    result.H = layer.H;
+    result.h_prev = layer.h_prev + at;
+    result.h = layer.h + at;
+    if constexpr (Cell::has_c) {
+      result.c_prev = layer.c_prev + at;
+      result.c = layer.c + at;
+    }
+    if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + at;
+    return result;
+  }
+
+  const Step<T>* layers_;
+  int count_;
+  T* sums_ = nullptr;     // [B, panel, C, W]
+  T* reset_h_ = nullptr;  // [B, H]
+};
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

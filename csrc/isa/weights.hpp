@@ -1,0 +1,183 @@
+// A layer's parameters as the products read them: the biases summed, W_ih^T and the W_hh^T of each phase
+// packed. They lie in the scratch of one call, or in a buffer that many calls share (a frozen layer).
+//
+// The type of `Operand`, a packed matrix, is the precision: Panels<T> keeps the values themselves. Another
+// one brings the functions of the same names: take_panels, panels_bytes, pack_transposed,
+// unpack_transposed, multiply and add_line.
+#pragma once
+
+#include "scan.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class T>
+void take_panels(Panels<T>& b, Carver& carver) {
+  b.data = carver.take<T>(b.size());
+}
+
+// The W that pack_transposed packed.
+template <class T>
+void unpack_transposed(const Panels<T>& b, T* w) {
+  for (Index p = 0; p < b.count(); ++p) {
+    T* const to = w + (p % b.groups * b.columns + p / b.groups * panel_width<T>)*b.depth;
+    const T* const from = b.panel(p);
+    const Index next = b.line_step(p);
+    for (int column = 0; column < b.width(p); ++column) {
+      for (Index k = 0; k < b.depth; ++k) to[column * b.depth + k] = from[k * next + column];
+    }
+  }
+}
+
+// sums = base + row k of B, in the columns of panel p: the product with a one-hot vector.
+template <class T>
+PYRNN_INLINE void add_line(const Panels<T>& b, Index p, Index k, const T* base, T* sums) {
+  const Index column = b.column(p);
+  const T* const line = b.panel(p) + k * b.line_step(p);
+  for (int v = 0; v < panel_vectors; ++v) {
+    const Index at = column + v * lanes<T>;
+    store(sums + at, load(base + at) + load(line + v * lanes<T>));
+  }
+}
+
+// Values of a row of sums: blocks of whole panels.
+template <class Cell, class T>
+PYRNN_INLINE Index sums_of_a_row(Index hidden) {
+  return panels_of<T>(hidden) * Cell::columns * panel_width<T>;
+}
+
+template <class Cell, class T, class Operand = Panels<T>>
+struct Weights {
+  static constexpr int G = Cell::gates, C = Cell::columns;
+
+  static constexpr Index W = panel_width<T>;
+
+  T* bias = nullptr;               // [panel, C, W]
+  Operand input{};                 // W_ih^T, depth I
+  Operand hidden[Cell::phases]{};  // W_hh^T of each phase, depth H
+
+  Weights() = default;
+  // All of them one after the other; a matrix that is not packed has its shape and no memory.
+  Weights(Carver& carver, Index I, Index H, bool packs_input = true, bool packs_hidden = true) {
+    bias = carver.take<T>(sums_of_a_row<Cell, T>(H));
+    const auto shape = [H](Operand& b, Index depth, int groups) {
+      b.depth = depth;
+      b.columns = H;
+      b.groups = groups;
+      b.step = C * W;
+      b.padded = true;
+    };
+    shape(input, I, G);
+    for (int g = 0; g < G; ++g) input.start[g] = g * W;
+    if (packs_input) take_panels(input, carver);
+    for (int p = 0; p < Cell::phases; ++p) {
+      const PhaseGates<Cell> gates(p);
+      shape(hidden[p], H, gates.count);
+      for (int g = 0; g < gates.count; ++g) hidden[p].start[g] = gates.column[g] * W;
+      if (packs_hidden) take_panels(hidden[p], carver);
+    }
+  }
+  // Those of a buffer that was packed before.
+  static Weights of(const void* packed, Index I, Index H) {
+    Carver carver(const_cast<void*>(packed));
+    return Weights(carver, I, H);
+  }
+
+  // The hidden side's bias joins its column; a column of W_hh alone has only that.
+  void sum_biases(const Params<T>& params) {
+    const Index H = input.columns;
+    fill(bias, {0, sums_of_a_row<Cell, T>(H)}, T(0));
+    for (int g = 0; g < G; ++g) {
+      for (Index u = 0; u < H; ++u) {
+        T* const blocks = panel_blocks(bias, u / W, C) + u;
+        if (params.b_ih != nullptr) blocks[g * W] += params.b_ih[g * H + u];
+        if (params.b_hh != nullptr) blocks[hidden_column<Cell>(g) * W] += params.b_hh[g * H + u];
+      }
+    }
+  }
+
+  void pack_input(const Params<T>& params, Range panels) {
+    const Range own = grouped(panels, G);
+    pack_transposed(input, params.w_ih, own.first, own.last);
+  }
+  void pack_hidden(const Params<T>& params, Range panels) {
+    for (int p = 0; p < Cell::phases; ++p) {
+      const PhaseGates<Cell> gates(p);
+      const Index H = input.columns;
+      const Range own = grouped(panels, gates.count);
+      pack_transposed(hidden[p], params.w_hh + gates.first * H * H, own.first, own.last);
+    }
+  }
+
+  // Sums that W_ih x does not reach start with their bias.
+  PYRNN_INLINE void start_sums(T* sums, Range panels) const {
+    if constexpr (C == G) return;
+    for (Index p = panels.first; p < panels.last; ++p) {
+      copy(bias, sums, {(p * C + G) * W, (p + 1) * C * W});
+    }
+  }
+
+  // sums = bias + the column of W_ih that a one-hot vector would select.
+  void gather(std::int64_t token, T* sums, Range panels) const {
+    for (Index p = panels.first; p < panels.last; ++p) {
+      add_line(input, p, static_cast<Index>(token), bias, sums);
+    }
+  }
+};
+
+// Weights packed once, for a frozen layer.
+template <class Cell, class T, class Operand>
+struct Frozen {
+  using Packed = Weights<Cell, T, Operand>;
+
+  static std::size_t bytes(Index I, Index H) {
+    Carver measure;
+    Packed(measure, I, H);
+    return measure.used();
+  }
+  static void pack(const Params<T>& params, Index I, Index H, void* packed) {
+    Packed weights = Packed::of(packed, I, H);
+    weights.sum_biases(params);
+    weights.pack_input(params, {0, panels_of<T>(H)});
+    weights.pack_hidden(params, {0, panels_of<T>(H)});
+  }
+  static void unpack(const void* packed, Index I, Index H, const Unpacked<T>& to) {
+    const Packed weights = Packed::of(packed, I, H);
+    for (int g = 0; g < Cell::gates; ++g) {
+      const int column = hidden_column<Cell>(g);
+      for (Index u = 0; u < H; ++u) {
+        const T* const blocks = panel_blocks(weights.bias, u / panel_width<T>, Cell::columns) + u;
+        to.b_ih[g * H + u] = blocks[g * panel_width<T>];
+        to.b_hh[g * H + u] = column == g ? T(0) : blocks[column * panel_width<T>];
+      }
+    }
+    unpack_transposed(weights.input, to.w_ih);
+    for (int p = 0; p < Cell::phases; ++p) {
+      unpack_transposed(weights.hidden[p], to.w_hh + PhaseGates<Cell>(p).first * H * H);
+    }
+  }
+};
+
+// Panels of units that a tile takes at once: with one gate it takes a bundle to fill a tile.
+template <class Cell>
+constexpr Index panels_of_a_tile = Cell::gates == 1 ? most_bundled : 1;
+
+// The pointwise part of one phase for n rows and the units of some panels; sums(i) is row i of sums.
+template <class Cell, int phase, bool save, class T, class Sums>
+PYRNN_INLINE void apply(Index n, const StepRow<T>* row, Range panels, Index H, Sums sums) {
+  constexpr Index W = panel_width<T>;
+  for_stages<Cell>([&](auto stage_constant) {
+    constexpr int stage = decltype(stage_constant)::value;
+    for (Index i = 0; i < n; ++i) {
+      for (Index p = panels.first; p < panels.last; ++p) {
+        T* const blocks = panel_blocks(sums(i), p, Cell::columns);
+        for_lanes<T>(p * W, min(H, (p + 1) * W), [&](const auto& at) {
+          Cell::template pointwise<phase, stage, save, T>(at, row[i], blocks);
+        });
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

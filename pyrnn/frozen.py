@@ -1,0 +1,231 @@
+"""Frozen layers: weights packed once, for inference over whole sequences and step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ._core import Frozen_float32, Frozen_float64, Stream_float32, precisions
+from .backends import use_reference
+from .checks import checked_array
+from .layout import Stacked, checked_lengths, from_time_major
+from .tape import Array
+from .weights import GATES, parameter_shapes
+
+if TYPE_CHECKING:
+    from ._stream import Stream
+    from .stack import Recurrent
+
+State = TypeVar("State")
+
+
+class Frozen(Stacked, Generic[State]):
+    """An immutable layer for inference: what ``layer.freeze(precision)`` makes.
+
+    Any number of threads may call it and its streams at once. It can be pickled, and unpickled on
+    a processor of another kind.
+
+    Parameters
+    ----------
+    layer : RNN, GRU or LSTM
+        Its parameters are copied.
+    precision : {"float32", "float64"}
+        How the weights are kept.
+
+    Attributes
+    ----------
+    precision : str
+        As given.
+    dtype : numpy.dtype
+        Of x, states and results.
+    nbytes : int
+        Bytes of the packed weights, all that is kept of them: the parameters, both biases as their
+        sum, and zeros that fill H up to whole cache lines.
+    input_size, hidden_size, num_layers, batch_first, bidirectional
+        As of the layer.
+
+    Raises
+    ------
+    ValueError
+        Another precision, or a parameter of a wrong shape.
+    TypeError
+        A parameter that is not of the layer's dtype.
+
+    Notes
+    -----
+    With ``backend("reference")`` in force a call runs in NumPy on the unpacked weights.
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> layer = pyrnn.LSTM(3, 4, num_layers=2, rng=0)
+    >>> frozen = layer.freeze()
+    >>> x = np.ones((5, 2, 3), "float32")
+    >>> y, (h, c) = frozen(x)
+    >>> bool((y == layer(x)[0]).all())
+    True
+    """
+
+    def __init__(self, layer: Recurrent[State], precision: str = "float32") -> None:
+        dtypes = precisions()
+        if precision not in dtypes:
+            raise ValueError(f"precision: expected one of {', '.join(dtypes)}, got {precision!r}")
+        self.precision = precision
+        self.dtype = np.dtype(dtypes[precision])
+        self.input_size = layer.input_size
+        self.hidden_size = layer.hidden_size
+        self.num_layers = layer.num_layers
+        self.batch_first = layer.batch_first
+        self.bidirectional = layer.bidirectional
+        self._text = repr(layer)
+        self._states = layer._states
+        self._kernel = layer._kernel
+        self._options = layer._keywords()
+        self._forward_op: Callable[..., tuple[Any, ...]] = layer._forward_op
+        gates, parts = len(GATES[layer._cell]), []
+        for k, names in enumerate(layer._names):
+            width = self.input_size if k < self._directions else self._directions * self.hidden_size
+            shapes = parameter_shapes(gates, width, self.hidden_size, layer.bias)
+            arrays = [
+                checked_array(name, layer.params[name], layer.dtype, symbols, shape)
+                for name, symbols, shape in zip(names, _SYMBOLS, shapes, strict=False)
+            ]
+            parts.append((*arrays, *[None] * (4 - len(arrays))))
+        self._pack(parts)
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Run like the layer, with the same arguments, results and errors.
+
+        Parameters
+        ----------
+        x : array
+            (T, B, I), or (B, T, I) with ``batch_first``, or (T, I), of ``dtype``; or integer tokens
+            of these shapes without the last axis.
+        state : ndarray or tuple of two ndarrays, optional
+            Initial state: h (L*S, B, H), for the LSTM (h, c); for x without a batch (L*S, H).
+            None stands for 0.
+        lengths : array of integers, optional
+            (B), each in 0..T, in any order. Past its length a row's y is 0.
+
+        Returns
+        -------
+        y : ndarray
+            (T, B, S*H), or as x is laid out.
+        state : ndarray or tuple of two ndarrays
+            The state after each row's last step, in the shape of ``state``.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape or length.
+        TypeError
+            Another dtype than ``dtype`` or integer tokens.
+        IndexError
+            A token outside 0..I-1.
+        """
+        x, layout = self._checked_input(np.asarray(x))
+        batch, count = x.shape[1], self._directions
+        first = None if state is None else self._split("state", state, batch, layout)
+        lengths = checked_lengths(lengths, layout)
+        zeros = np.zeros((batch, self.hidden_size), self.dtype)
+        last: list[list[Array]] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for k in range(layer * count, (layer + 1) * count):
+                states = [zeros] * len(self._states) if first is None else [s[k] for s in first]
+                y, after = self._run_part(k, x, states, lengths)
+                outputs.append(y)
+                last.append(after)
+            x = outputs[0] if count == 1 else np.concatenate(outputs, axis=2)
+        return from_time_major(x, layout), self._join(last, layout)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """The layer fed one step at a time: ``h = stream.step(x_t)``.
+
+        Parameters
+        ----------
+        batch_size : int
+            B: sequences that advance together.
+
+        Returns
+        -------
+        Stream
+            Starting from a state of 0.
+
+        Raises
+        ------
+        ValueError
+            A bidirectional layer, which needs the end of a sequence before its first output; or a
+            negative ``batch_size``.
+        """
+        from ._stream import Stream  # not at the top: importing pyrnn brings NumPy alone
+
+        return Stream(self, batch_size)
+
+    @property
+    def nbytes(self) -> int:
+        return self._packed.nbytes
+
+    def __repr__(self) -> str:
+        return f"{self._text}.freeze({self.precision!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The packed form is of one version and one processor; parameters are of none.
+        kept = {name: value for name, value in vars(self).items() if name != "_packed"}
+        return kept | {"parts": [self._packed.unpack(k) for k in range(self._parts)]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parts = state.pop("parts")
+        vars(self).update(state)
+        self._pack(parts)
+
+    def _pack(self, parts: list[tuple[Array | None, ...]]) -> None:
+        converted = [
+            tuple(a if a is None else np.ascontiguousarray(a, self.dtype) for a in part)
+            for part in parts
+        ]
+        kind = Frozen_float32 if self.dtype == np.float32 else Frozen_float64
+        self._packed: Frozen_float32 = kind(
+            self._kernel, self.precision, self.input_size, self.hidden_size, self._directions,
+            converted,
+        )  # fmt: skip
+
+    def _run_part(
+        self, k: int, x: Array, states: list[Array], lengths: Array | None
+    ) -> tuple[Array, list[Array]]:
+        if use_reference():
+            y, *after, _ = self._forward_op(
+                x, *states, *self._packed.unpack(k),
+                lengths=lengths, reverse=k % self._directions == 1, save=False, **self._options,
+            )  # fmt: skip
+            return y, after
+        h0, c0 = states if len(states) == 2 else (states[0], None)
+        y, h_n, c_n = self._packed.forward(k, x, h0, c0, lengths)
+        return y, [h_n] if c_n is None else [h_n, c_n]
+
+    # --- for the stream, which is compiled ---
+
+    def _new_stream(self, batch_size: int) -> Stream_float32:
+        if self.bidirectional:
+            raise ValueError(
+                "stream: expected a layer of one direction, got a bidirectional one, whose first "
+                "output depends on the last input"
+            )
+        return self._packed.stream(batch_size)
+
+    def _checked_state(self, state: Any, batch_size: int) -> list[Array | None]:
+        """h and c (L, B, H), each None for 0; c also for a cell without."""
+        if state is None:
+            return [None, None]
+        whole = state[0] if isinstance(state, (tuple, list)) and state else state
+        layout = "T" if batch_size == 1 and np.ndim(whole) == 2 else "T, B"
+        parts = self._split("state", state, batch_size, layout)
+        return [*parts, *[None] * (2 - len(parts))]
+
+
+_SYMBOLS = ("(G·H, I)", "(G·H, H)", "(G·H,)", "(G·H,)")
