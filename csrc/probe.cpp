@@ -27,8 +27,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Others may use the machine: the shortest of several stretches is the one they disturbed least.
+// Others may use the machine: the shortest of several stretches is the one they disturbed least. The
+// system needs some milliseconds to give each new thread a core of its own.
 constexpr int stretches = 7;
+constexpr double at_least = 0.03;  // seconds
 
 struct Shortest {
   int threads = 1;  // that there really were
@@ -41,13 +43,18 @@ Shortest shortest(int threads, Work work) {
   struct Context {
     Work& work;
     Shortest found;
-  } context{work, {}};
+    Clock::time_point begin;
+    bool enough;  // the first worker's word, read by all after the barrier
+  } context{work, {}, Clock::now(), false};
   Team team(nullptr);
   const auto body = [](void* given, Worker& worker) {
-    auto& [run, found] = *static_cast<Context*>(given);
-    if (worker.index == 0) found.threads = worker.count;
-    for (int i = 0; i < stretches; ++i) {
-      if (!worker.barrier()) return;
+    auto& [run, found, begin, enough] = *static_cast<Context*>(given);
+    for (int i = 0;; ++i) {
+      if (worker.index == 0) {
+        found.threads = worker.count;
+        enough = i >= stretches && seconds_since(begin) > at_least;
+      }
+      if (!worker.barrier() || enough) return;
       const auto start = Clock::now();
       run(worker);
       if (!worker.barrier()) return;
