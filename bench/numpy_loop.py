@@ -49,8 +49,10 @@ class NumpyLoop(Peer):
             for direction in range(case.directions):
                 k = layer * case.directions + direction
                 w_ih, w_hh, bias, bias_n = self.parts[k]
-                projected = x @ w_ih
+                # One product: of three dimensions NumPy makes one for each step.
+                projected = x.reshape(-1, x.shape[2]) @ w_ih
                 projected += bias
+                projected = projected.reshape(*x.shape[:2], -1)
                 y = np.empty((*x.shape[:2], case.hidden_size), x.dtype)
                 states = tuple(s[k] for s in self.problem.state)
                 order = range(case.seq_len)
@@ -60,6 +62,8 @@ class NumpyLoop(Peer):
                 outputs.append(y)
                 finals.append(states)
             x = np.concatenate(outputs, axis=2) if case.bidirectional else outputs[0]
+        if len(finals) == 1:
+            return x, tuple(s[np.newaxis] for s in finals[0])
         return x, tuple(np.stack(s) for s in zip(*finals, strict=True))
 
     def named(self, result: Any) -> dict[str, Array]:
