@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
     elif arguments.what == "load":
         import load
 
-        load.report(threads, arguments.seconds or 0.5, part, folder)
+        load.report(threads, arguments.seconds or 1.0, part, folder)
     elif arguments.what == "jitter":
         import jitter
         from report import chosen

@@ -55,43 +55,42 @@ def draw_comparison(file: Path) -> Path:
         1, 2, (11, 2 + 0.24 * len(rows)), sharey=True, width_ratios=(3, 1)
     )
     places = range(len(rows))
-    best = [row.ratio or float("nan") for row in rows]
-    left.barh(places, best, color=_BAR, height=0.7, label="best peer")
-    seen: dict[str, tuple[list[int], list[float]]] = {}
-    for place, row in zip(places, rows, strict=True):
-        for peer in row.samples:
-            if peer != "pyrnn":
-                y, x = seen.setdefault(peer, ([], []))
-                y.append(place)
-                x.append(row.ratio_to(peer))
-        if row.ratio is not None:
-            left.annotate(
-                f"{row.ratio:.2f} ",
-                (row.ratio, place),
-                ha="right",
-                va="center",
-                fontsize=7,
-            )
-    for peer, (y, x) in seen.items():
+    # From 1 to the best peer: to the right where pyrnn is faster.
+    gains = [(row.ratio or 1) - 1 for row in rows]
+    left.barh(places, gains, left=1, color=_BAR, height=0.7, label="best peer")
+    for peer in dict.fromkeys(peer for row in rows for peer in row.samples if peer != "pyrnn"):
         colour, marker = _STYLE.get(peer, ("#555555", "."))
+        y = [place for place, row in zip(places, rows, strict=True) if peer in row.samples]
+        x = [rows[place].ratio_to(peer) for place in y]
         left.plot(x, y, marker, color=colour, markersize=4, label=peer)
     left.axvline(1, color="black", linewidth=1)
     left.set_xscale("log")
     left.xaxis.set_major_formatter("{x:g}")
-    left.set_xlabel("time over pyrnn's (right of 1: pyrnn is faster)")
-    left.set_yticks(places, [row.case.name for row in rows], fontsize=7)
+    left.set_xlabel("time over pyrnn's: right of 1, pyrnn is faster", fontsize=8)
+    left.set_yticks(places, [row.case.name for row in rows])
     left.set_ylim(len(rows) - 0.5, -0.5)
-    left.grid(axis="x", linewidth=0.3)
-    left.legend(fontsize=7, loc="lower right")
-    shares = [100 * row.share for row in rows]
-    right.barh(places, shares, color=_BAR, height=0.7)
-    for place, share in zip(places, shares, strict=True):
-        right.annotate(f"{share:.0f} ", (share, place), ha="right", va="center", fontsize=7)
+    _beside(left, ["–" if row.ratio is None else f"{row.ratio:.2f}×" for row in rows])
+    right.barh(places, [100 * row.share for row in rows], color=_BAR, height=0.7)
     right.axvline(100, color="black", linewidth=1)
-    right.set_xlabel("% of the machine's bound")
-    right.grid(axis="x", linewidth=0.3)
+    right.set_xlabel("% of the machine's bound", fontsize=8)
+    _beside(right, [f"{row.share:.0%}" for row in rows])
+    for at in (left, right):
+        at.tick_params(labelsize=7)
+        at.grid(axis="x", linewidth=0.3)
+        at.set_axisbelow(True)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=7
+    )
     figure.suptitle(_machine_line(saved), fontsize=8)
     return _write(figure, file)
+
+
+def _beside(axes: Any, texts: list[str]) -> None:
+    """A column of text at the right of the axes, one for each place."""
+    for place, text in enumerate(texts):
+        axes.annotate(
+            text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7
+        )
 
 
 def draw_sweeps(file: Path) -> Path:

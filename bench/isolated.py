@@ -63,8 +63,8 @@ class Isolated:
 
 
 @cache
-def isolated(kind: type[Peer], threads: int) -> Isolated:
-    """The one process of a peer with so many threads."""
+def isolated(kind: type[Peer], threads: int, slot: str = "") -> Isolated:
+    """The one process of a peer with so many threads, or one for each ``slot``."""
     return Isolated(kind, threads)
 
 

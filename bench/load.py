@@ -12,17 +12,17 @@ from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from cases import Case, Problem
 from compare import alternate, authority, unverified, verify
-from isolated import Isolated, isolated
+from isolated import isolated
 from machine import DTYPES
 from peer import Peer
 from pyrnn_peers import Pyrnn
 from report import introduce, matches
-from results import micros, save, table_head, table_line
+from results import micros, paired_ratio, save, table_head, table_line
 from threads import cores
 
 # From a size that one thread runs to one that fills every cache, with few rows and with many.
@@ -68,12 +68,11 @@ def busy(processes: int) -> Iterator[None]:
             process.kill()
 
 
-def _times(peers: list[Isolated], seconds: float) -> list[float]:
-    return [median(turns) for turns in alternate(peers, seconds, None)]
-
-
 def _neighbourhood(case: Case, threads: int, seconds: float) -> dict[str, float]:
-    """Medians in seconds: quiet and beside each load, with one thread and with all."""
+    """Seconds per call: quiet and beside each load, with one thread and with all.
+
+    Medians; beside a process that takes its share in slices of milliseconds, the mean over all.
+    """
     kinds: list[tuple[str, type[Peer]]] = [("", Pyrnn)]
     if BesideTorch.missing() is None:
         kinds.append((" torch", BesideTorch))
@@ -85,27 +84,25 @@ def _neighbourhood(case: Case, threads: int, seconds: float) -> dict[str, float]
             peer.prepare(case, verify, expected)
             peers.append(peer)
             names.append(f"{count}{suffix}")
-    found = dict(zip(names, _times(peers, seconds), strict=True))
+    turns = alternate(peers, seconds, None)
+    found = {name: median(samples) for name, samples in zip(names, turns, strict=True)}
     plain = [k for k, name in enumerate(names) if "torch" not in name]
     with busy(cores()):
-        for k, time in zip(plain, _times([peers[k] for k in plain], seconds), strict=True):
-            found[f"{names[k]} busy"] = time
+        for k, samples in zip(
+            plain, alternate([peers[k] for k in plain], seconds, None), strict=True
+        ):
+            found[f"{names[k]} busy"] = fmean(samples)
     return found
 
 
 def _odd_values(case: Case, threads: int, seconds: float) -> dict[str, float]:
-    """Medians over that of ordinary values."""
-    peer = isolated(Pyrnn, threads)
-    times: dict[str, list[float]] = {}
-    rounds = 3
-    for _ in range(rounds):
-        for denormal in ("", *_DENORMAL):
-            peer.prepare(replace(case, denormal=denormal), unverified, None)
-            times.setdefault(denormal, []).extend(
-                alternate([peer], seconds / rounds / (1 + len(_DENORMAL)), None)[0]
-            )
-    ordinary = median(times[""])
-    return {name: median(turns) / ordinary for name, turns in times.items() if name}
+    """Time over that of ordinary values in the neighbouring turn."""
+    kinds = ("", *_DENORMAL)
+    peers = [isolated(Pyrnn, threads, kind) for kind in kinds]
+    for peer, kind in zip(peers, kinds, strict=True):
+        peer.prepare(replace(case, denormal=kind), unverified, None)
+    ordinary, *odd = alternate(peers, seconds, None)
+    return {kind: paired_ratio(turns, ordinary) for kind, turns in zip(_DENORMAL, odd, strict=True)}
 
 
 def report(threads: int, seconds: float, part: str, folder: Path | None) -> None:

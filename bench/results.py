@@ -16,6 +16,11 @@ OURS = ("pyrnn", "pyrnn layer")
 _DIGITS = 3
 
 
+def paired_ratio(theirs: list[float], ours: list[float]) -> float:
+    """The median over neighbouring turns; one of them may have left early."""
+    return median(t / o for t, o in zip(theirs, ours, strict=False))
+
+
 @dataclass
 class Row:
     """A case with the samples of every peer, in seconds per call and in order of the rounds."""
@@ -44,9 +49,7 @@ class Row:
 
     def ratio_to(self, peer: str) -> float:
         """How many times as long as pyrnn it takes: the median over the rounds."""
-        # A slow peer may have left after three rounds.
-        pairs = zip(self.samples[peer], self.samples["pyrnn"], strict=False)
-        return median(theirs / ours for theirs, ours in pairs)
+        return paired_ratio(self.samples[peer], self.samples["pyrnn"])
 
     @property
     def ratio(self) -> float | None:
