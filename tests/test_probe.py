@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -57,6 +58,14 @@ def test_rates_of_threads() -> None:
         assert _core.read_rate(1 << 14, threads) > 0
     # Either it is measured, or there is one processor alone.
     assert not _core.core_latency() <= 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinities")
+def test_the_latency_leaves_the_process_where_it_may_run() -> None:
+    before = os.sched_getaffinity(0)
+    for _ in range(10):
+        _core.core_latency()
+    assert os.sched_getaffinity(0) == before
 
 
 def test_arguments() -> None:
