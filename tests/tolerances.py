@@ -14,6 +14,10 @@ import numpy.typing as npt
 # Kernels, any instruction set, and the float32 reference.
 RELATIVE = {"float32": 3e-5, "float64": 1e-11}
 
+# Frozen weights of reduced precision: a bfloat16 is off by 2**-9 at most, an int8 by 1/254 of its
+# row's largest, and so are activations; twice as much for what adds up over steps.
+RELATIVE |= {"bfloat16": 4e-3, "int8": 1e-2}
+
 # Central differences in float64 with this step: error O(step^2) + O(eps / step).
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_RELATIVE = 1e-7

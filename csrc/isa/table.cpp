@@ -7,6 +7,7 @@
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"
+#include "probe.hpp"
 #include "step.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -49,37 +50,6 @@ constexpr CellKernels<T> cells[] = {
 template <class T, Vec<T> (*f)(Vec<T>)>
 void each(const T* x, T* y, Index n) {
   for_lanes<T>(0, n, [&](const auto& at) { at.store(y, f(at.load(x))); });
-}
-
-// Twelve independent chains keep both pipes of any current core full.
-template <class T>
-Index probe(Index rounds, T* sink) {
-  constexpr int chains = 12;
-  Vec<T> sum[chains];
-  for (int i = 0; i < chains; ++i) sum[i] = splat(T(i));
-  Vec<T> a = splat(T(0.5)), b = splat(T(1));
-  keep(a);
-  keep(b);
-  for (Index n = 0; n < rounds; ++n) {
-#pragma GCC unroll 12
-    for (int i = 0; i < chains; ++i) sum[i] = a * sum[i] + b;
-  }
-  for (int i = 0; i < chains; ++i) store_partial(sink, sum[i], 1);
-  return rounds * chains * lanes<T> * 2;
-}
-
-// Eight chains of additions keep two loads a cycle busy.
-template <class T>
-void read(const T* data, Index n, Index rounds, T* sink) {
-  constexpr int chains = 8;
-  Vec<T> sum[chains] = {};
-  for (Index round = 0; round < rounds; ++round) {
-    for (Index i = 0; i + chains * lanes<T> <= n; i += chains * lanes<T>) {
-#pragma GCC unroll 8
-      for (int c = 0; c < chains; ++c) sum[c] += load(data + i + c * lanes<T>);
-    }
-  }
-  for (int c = 0; c < chains; ++c) store_partial(sink, sum[c], 1);
 }
 
 template <class T>
