@@ -1,10 +1,15 @@
-// What the tests share: tolerances, the report, arrays that notice a write beside them, random values.
+// What the tests share: tolerances, the report, arrays that notice what is read or written beside
+// them, random values.
 #pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 
 #include "naive.hpp"
@@ -108,17 +113,34 @@ Values values(Index n, double bound) {
   return made;
 }
 
+// Values as T, up to the end of a page that no other follows: a read beyond stops the program.
 template <class T>
-std::vector<T> cast(const Values& from) {
-  std::vector<T> to(from.size());
-  std::transform(from.begin(), from.end(), to.begin(), [](double v) { return static_cast<T>(v); });
-  return to;
-}
+class Fenced {
+ public:
+  explicit Fenced(const Values& from) : n_(from.size()) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t inside = (n_ * sizeof(T) + page - 1) / page * page;
+    mapped_ = inside + page;
+    start_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start_ == MAP_FAILED) throw std::bad_alloc();
+    char* const end = static_cast<char*>(start_) + inside;
+    data_ = reinterpret_cast<T*>(end - n_ * sizeof(T));
+    std::transform(from.begin(), from.end(), data_, [](double v) { return static_cast<T>(v); });
+    mprotect(end, page, PROT_NONE);
+  }
+  ~Fenced() { munmap(start_, mapped_); }
+  Fenced(const Fenced&) = delete;
+  Fenced& operator=(const Fenced&) = delete;
 
-template <class Array>
-auto* pointer(Array& array) {
-  return array.empty() ? nullptr : array.data();
-}
+  [[nodiscard]] const T* data() const { return data_; }
+  [[nodiscard]] const T* data_or_null() const { return n_ == 0 ? nullptr : data_; }
+  [[nodiscard]] std::size_t size() const { return n_; }
+
+ private:
+  std::size_t n_, mapped_;
+  void* start_;
+  T* data_;
+};
 
 }  // namespace
 }  // namespace pyrnn::selftest

@@ -22,7 +22,8 @@ template <class T>
 Problem make(const CellKernels<T>& cell, Shape shape, unsigned options) {
   const auto [len, B, I, H] = shape;
   const auto drawn = [&](unsigned bit) { return (options >> bit & 1) != 0; };
-  const double bound = 1 / std::sqrt(static_cast<double>(H));
+  // Sums of order 1: where a unit saturates, its slope 1 - h^2 is what rounding leaves of it.
+  const double bound = 1 / std::sqrt(static_cast<double>(std::max(I, H)));
   Problem p{};
   p.cell = cell.name;
   p.gates = cell.gates;
@@ -67,9 +68,8 @@ Problem make(const CellKernels<T>& cell, Shape shape, unsigned options) {
 template <class T>
 Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save) {
   const auto [len, B, I, H] = p.shape;
-  const auto x = cast<T>(p.x), h0 = cast<T>(p.h0), c0 = cast<T>(p.c0), dy = cast<T>(p.dy);
-  const auto w_ih = cast<T>(p.w_ih), w_hh = cast<T>(p.w_hh), b_ih = cast<T>(p.b_ih);
-  const auto b_hh = cast<T>(p.b_hh), dh_n = cast<T>(p.dh_n), dc_n = cast<T>(p.dc_n);
+  const Fenced<T> x(p.x), h0(p.h0), c0(p.c0), dy(p.dy), dh_n(p.dh_n), dc_n(p.dc_n);
+  const Fenced<T> w_ih(p.w_ih), w_hh(p.w_hh), b_ih(p.b_ih), b_hh(p.b_hh);
   std::vector<Index> order(static_cast<std::size_t>(B));
   std::iota(order.begin(), order.end(), Index(0));
   std::stable_sort(order.begin(), order.end(),
@@ -85,12 +85,12 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   Inputs<T> in{};
   in.shape = p.shape;
   in.x = p.tokens.empty() ? x.data() : nullptr;
-  in.tokens = pointer(p.tokens);
+  in.tokens = p.tokens.empty() ? nullptr : p.tokens.data();
   in.h0 = h0.data();
-  in.c0 = pointer(c0);
-  in.lengths = pointer(p.lengths);
+  in.c0 = c0.data_or_null();
+  in.lengths = p.lengths.empty() ? nullptr : p.lengths.data();
   in.order = p.lengths.empty() ? nullptr : order.data();
-  in.params = {w_ih.data(), w_hh.data(), pointer(b_ih), pointer(b_hh)};
+  in.params = {w_ih.data(), w_hh.data(), b_ih.data_or_null(), b_hh.data_or_null()};
   in.reverse = p.reverse;
 
   Forward<T> forward{};
@@ -107,9 +107,9 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   Backward<T> backward{};
   backward.in = in;
   backward.tape = {gates.data(), tape_h.data(), tape_c.data()};
-  backward.dy = pointer(dy);
-  backward.dh_n = pointer(dh_n);
-  backward.dc_n = pointer(dc_n);
+  backward.dy = dy.data_or_null();
+  backward.dh_n = dh_n.data_or_null();
+  backward.dc_n = dc_n.data_or_null();
   backward.dx = p.tokens.empty() ? r.dx.data() : nullptr;
   backward.dh0 = r.dh0.data();
   backward.dc0 = r.dc0.data_or_null();
@@ -189,7 +189,7 @@ void test_linear(const KernelTable& table) {
         }
       }
     }
-    const auto x_ = cast<T>(x), w_ = cast<T>(w), bias_ = cast<T>(bias), dy_ = cast<T>(dy);
+    const Fenced<T> x_(x), w_(w), bias_(bias), dy_(dy);
     const Values* const wants[] = {&y, &dx, &dw, &db};
     std::vector<Guarded<T>> first;
     for (const int threads : {1, 2, 3}) {
