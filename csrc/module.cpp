@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, m) {
   pyrnn::bind_cells(m);
   pyrnn::bind_linear(m);
   pyrnn::bind_machine(m);
+  pyrnn::bind_reduced(m);
 }

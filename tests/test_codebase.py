@@ -34,11 +34,15 @@ FLOORS = {
     "isa/range.hpp": 3,
     "isa/gemm.hpp": 4,
     "isa/cell.hpp": 4,
+    "isa/reduced.hpp": 5,
+    "isa/bfloat16.hpp": 6,
+    "isa/int8.hpp": 6,
     "isa/gradients.hpp": 5,
     "isa/scan.hpp": 6,
     "isa/forward.hpp": 7,
     "isa/backward.hpp": 7,
     "isa/linear.hpp": 7,
+    "isa/reduced_product.hpp": 7,
     "isa/table.cpp": 8,
     "dispatch.hpp": 9,
     "dispatch.cpp": 10,
@@ -47,6 +51,7 @@ FLOORS = {
     "bind_cells.cpp": 11,
     "bind_linear.cpp": 11,
     "bind_machine.cpp": 11,
+    "bind_reduced.cpp": 11,
     "module.cpp": 11,
 }
 CELL_FLOOR = 5

@@ -7,6 +7,7 @@
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"
+#include "reduced_product.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -81,6 +82,7 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 
 extern const KernelTable table;
 const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
-                           dtype_kernels<double>};
+                           dtype_kernels<double>,
+                           {reduced_kernel<Bfloat16>, reduced_kernel<Int8>}};
 
 }  // namespace pyrnn::PYRNN_ISA
