@@ -81,7 +81,9 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 #define PYRNN_STRING(x) PYRNN_STRING_(x)
 
 extern const KernelTable table;
-const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
+const KernelTable table = {PYRNN_STRING(PYRNN_ISA),
+                           vector_bytes,
+                           dtype_kernels<float>,
                            dtype_kernels<double>,
                            {reduced_kernel<Bfloat16>, reduced_kernel<Int8>}};
 
