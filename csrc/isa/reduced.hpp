@@ -89,6 +89,10 @@ void prepare(const float* a, Index depth, Word* operand) {
 // then words_of(depth). Panels alternate between the groups as in Panels, and so do the columns of C.
 template <class Format>
 struct ReducedPanels {
+  static constexpr const char* precision = Format::precision;
+  static constexpr Index max_depth = Format::max_depth;
+  // Weights that are read, or multiplied, in the time of one float32.
+  static constexpr int speed = per_word<Format>;
   Word* data;
   Index depth;    // K
   Index columns;  // of one block
@@ -145,8 +149,11 @@ void pack_transposed(const ReducedPanels<Format>& b, const float* w, Index first
 
 // Rows of A, prepared, and of C.
 struct ReducedRows {
-  const Word* const* a;  // each [operand_words]
+  const Word* a;  // [rows, stride]
+  Index stride;   // operand_words
   float* const* c;
+
+  PYRNN_INLINE const Word* row(Index r) const { return a + r * stride; }
 };
 
 // Most rows of a tile. With 16 registers, of 4 x 2 vectors: 8 sums, the planes of 2 vectors, a broadcast.
@@ -178,7 +185,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
   }
 
   const Word* a[R];
-  for (int r = 0; r < R; ++r) a[r] = rows.a[r] + Format::operand_header;
+  for (int r = 0; r < R; ++r) a[r] = rows.row(r) + Format::operand_header;
   const Word* line = head + Format::header * panel_width<Word>;
   for (Index k = 0; k < words; ++k, line += panel_width<Word>) {
     if constexpr (R <= 2) {
@@ -225,7 +232,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
   }
 
   const auto finish = [&](int r, int i, typename Format::Sum of, const Vec<float>& before) {
-    return Format::result(before, of, head + place(i), rows.a[r]);
+    return Format::result(before, of, head + place(i), rows.row(r));
   };
   // Panels to the right are the ones that may be narrow.
   if (b.filled(p + P - 1) == panel_width<Word>) {
@@ -300,7 +307,8 @@ void multiply(Index count, const ReducedRows& rows, const ReducedPanels<Format>&
     Index row = 0;
     for (Index i = 0; i < tiles; ++i) {
       const Index n = (count - row) / (tiles - i);
-      reduced_tile_of(n, {rows.a + row, rows.c + row}, b, p, min(last, p + some), base_row);
+      reduced_tile_of(n, {rows.row(row), rows.stride, rows.c + row}, b, p, min(last, p + some),
+                      base_row);
       row += n;
     }
   }

@@ -31,7 +31,6 @@ class ProductOf {
     for (int g = 0; g < call_.groups; ++g) panels_.start[g] = g * call_.columns;
     panels_.data = carver.take<Word>(panels_.size());
     operands_ = carver.take<Word>(call_.rows * operand_words<Format>(call_.depth));
-    a_ = carver.take<const Word*>(call_.rows);
     c_ = carver.take<float*>(call_.rows);
   }
 
@@ -42,11 +41,10 @@ class ProductOf {
     for (Index row = rows.first; row < rows.last; ++row) {
       Word* const operand = operands_ + row * operand_words<Format>(call_.depth);
       prepare<Format>(call_.x + row * call_.depth, call_.depth, operand);
-      a_[row] = operand;
       c_[row] = call_.c + row * call_.groups * call_.columns;
     }
     if (!worker.barrier()) return;
-    const ReducedRows all{a_, c_};
+    const ReducedRows all{operands_, operand_words<Format>(call_.depth), c_};
     if (call_.base_row == nullptr) {
       multiply<Base::self>(call_.rows, all, panels_, own.first, own.last);
     } else {
@@ -57,7 +55,6 @@ class ProductOf {
   const ReducedProduct& call_;
   ReducedPanels<Format> panels_{};
   Word* operands_ = nullptr;  // [rows, operand_words]
-  const Word** a_ = nullptr;
   float** c_ = nullptr;
 };
 
