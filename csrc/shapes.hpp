@@ -113,4 +113,14 @@ struct Linear {
   T* dbias;         // [out] or null; backward only
 };
 
+// C = base + x W^T, x and W rounded to a reduced precision.
+struct ReducedProduct {
+  Index rows, depth, columns;
+  int groups;
+  const float* x;         // [rows, depth]
+  const float* w;         // [groups*columns, depth]
+  const float* base_row;  // [groups*columns], or null: C itself is the base
+  float* c;               // [rows, groups*columns]
+};
+
 }  // namespace pyrnn

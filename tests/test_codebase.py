@@ -36,6 +36,9 @@ FLOORS = {
     "isa/range.hpp": 3,
     "isa/gemm.hpp": 4,
     "isa/cell.hpp": 4,
+    "isa/reduced.hpp": 5,
+    "isa/bfloat16.hpp": 6,
+    "isa/int8.hpp": 6,
     "isa/gradients.hpp": 5,
     "isa/scan.hpp": 6,
     "isa/weights.hpp": 7,
@@ -43,6 +46,7 @@ FLOORS = {
     "isa/step.hpp": 8,
     "isa/backward.hpp": 8,
     "isa/linear.hpp": 8,
+    "isa/reduced_product.hpp": 7,
     "isa/table.cpp": 9,
     "stream_api.hpp": 0,
     "frozen.hpp": 9,
@@ -61,6 +65,7 @@ FLOORS = {
     "bind_frozen.cpp": 12,
     "bind_linear.cpp": 12,
     "bind_machine.cpp": 12,
+    "bind_reduced.cpp": 12,
     "module.cpp": 12,
 }
 CELL_FLOOR = 5

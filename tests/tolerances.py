@@ -26,6 +26,15 @@ DIFFERENCE_RELATIVE = 1e-7
 VECMATH_ULP = {"float32": 3.0, "float64": 4.0}
 
 
+def summation_error(terms: int) -> float:
+    """Most that a float32 sum may be off, as a share of the sum of its terms' magnitudes.
+
+    Each of ``terms`` roundings contributes half a unit in the last place, 2**-24 (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2002, section 3.1).
+    """
+    return terms * 2.0**-24
+
+
 def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
     """``||got - want|| / ||want||``; 0 where both are zero, inf for a value where 0 is due."""
     difference = float(np.linalg.norm((got - want).astype(np.float64).ravel()))

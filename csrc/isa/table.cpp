@@ -8,6 +8,7 @@
 #include "linear.hpp"
 #include "lstm.hpp"
 #include "probe.hpp"
+#include "reduced_product.hpp"
 #include "step.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -69,7 +70,10 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 #define PYRNN_STRING(x) PYRNN_STRING_(x)
 
 extern const KernelTable table;
-const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
-                           dtype_kernels<double>};
+const KernelTable table = {PYRNN_STRING(PYRNN_ISA),
+                           vector_bytes,
+                           dtype_kernels<float>,
+                           dtype_kernels<double>,
+                           {reduced_kernel<Bfloat16>, reduced_kernel<Int8>}};
 
 }  // namespace pyrnn::PYRNN_ISA
