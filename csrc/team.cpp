@@ -81,7 +81,7 @@ constexpr int spins_before_yield = 2000;
 
 }  // namespace
 
-// How many barriers a worker has passed, on lines of its own: it writes one and reads the others', one
+// How many points a worker has passed, on lines of its own: it writes one and reads the others', one
 // transfer between cores where a shared counter would take three.
 struct alignas(pair) Team::Flag {
   std::atomic<unsigned> epoch;
@@ -90,21 +90,31 @@ struct alignas(pair) Team::Flag {
 Worker::Worker(Team& team, int index, int count)
     : index(index), count(count), team_(team), epoch_(0) {}
 
-bool Worker::barrier() {
-  if (count == 1) return !team_.cancelled();
-  ++epoch_;
-  team_.flags_[index].epoch.store(epoch_, std::memory_order_release);
-  for (int other = 0; other < count; ++other) {
-    // The others may be one barrier ahead, never more.
-    for (int spin = 0; team_.flags_[other].epoch.load(std::memory_order_acquire) - epoch_ > 1;
-         ++spin) {
-      if (team_.cancelled()) return false;
-      if (spin < spins_before_yield) {
-        pause();
-      } else {
-        yield();
-      }
+bool Worker::arrive() {
+  if (count > 1) {
+    team_.flags_[index].epoch.store(++epoch_, std::memory_order_release);
+  }
+  return !team_.cancelled();
+}
+
+bool Worker::await(int other) {
+  const std::atomic<unsigned>& epoch = team_.flags_[other].epoch;
+  // The other may be one point ahead, never more.
+  for (int spin = 0; epoch.load(std::memory_order_acquire) - epoch_ > 1; ++spin) {
+    if (team_.cancelled()) return false;
+    if (spin < spins_before_yield) {
+      pause();
+    } else {
+      yield();
     }
+  }
+  return true;
+}
+
+bool Worker::barrier() {
+  if (!arrive()) return false;
+  for (int i = 1; i < count; ++i) {
+    if (!await((index + i) % count)) return false;
   }
   return !team_.cancelled();
 }

@@ -13,7 +13,13 @@ class Team;
 class Worker {
  public:
   Worker(Team& team, int index, int count);
-  // Both answer false once the call is cancelled; the body must then return at once.
+  // Each answers false once the call is cancelled; the body must then return at once.
+  //
+  // arrive() says that this worker has passed one more point; await(other) waits until `other` has passed
+  // as many, and then sees all that it wrote before. Between two arrivals a worker awaits all others.
+  [[nodiscard]] bool arrive();
+  [[nodiscard]] bool await(int other);
+  // Arrives and awaits all.
   [[nodiscard]] bool barrier();
   // Called every so often with the multiply-adds since the last time.
   [[nodiscard]] bool proceed(double work);
@@ -23,7 +29,7 @@ class Worker {
 
  private:
   Team& team_;
-  unsigned epoch_;  // barriers passed
+  unsigned epoch_;  // points passed
   double work_since_poll_ = 0;
 };
 
