@@ -78,7 +78,7 @@ py::dict config() {
 #else
   result["openmp"] = "none";
 #endif
-  result["threads"] = Team::max_threads();
+  result["threads"] = num_threads();
   result["compiler"] = compiler();
   return result;
 }
@@ -105,7 +105,7 @@ void bind_machine(py::module_& m) {
     }
     set_num_threads(static_cast<int>(n));
   });
-  m.def("get_num_threads", &Team::max_threads);
+  m.def("get_num_threads", &num_threads);
   m.def("config", &config);
   m.def("available_isas", &available_isas);
   m.def("probe", [] {

@@ -20,7 +20,7 @@ class BackwardScan {
     const auto body = [](void* context, Worker& worker) {
       static_cast<BackwardScan*>(context)->work(worker);
     };
-    team.run(scan.plan_.threads, body, &scan);
+    team.run({scan.plan_.threads, 2 * scan.cost_of_step_ * double(scan.T_)}, body, &scan);
   }
 
  private:

@@ -25,7 +25,7 @@ class ForwardScan {
         self.template work<false>(worker);
       }
     };
-    team.run(scan.plan_.threads, body, &scan);
+    team.run({scan.plan_.threads, scan.cost_of_step_ * double(scan.T_)}, body, &scan);
   }
 
  private:
