@@ -182,37 +182,43 @@ T* pointer(std::optional<py::array_t<T>>& array) {
   return array ? array->mutable_data() : nullptr;
 }
 
+// One forward pass: its arguments, what it writes, and the call for the kernels.
 template <class T>
-py::tuple forward_of(const std::string& name, const Checked& c, bool reverse, bool save) {
-  const CellKernels<T>& cell = find_cell<T>(name);
-  const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
-  const std::vector<Index> all{seq_len, batch_size, hidden_size}, state{batch_size, hidden_size};
+struct ForwardPass {
   using Out = std::optional<py::array_t<T>>;
-  py::array_t<T> y(all), h_n(state);
+
+  ForwardPass(const CellKernels<T>& cell, Checked checked, bool reverse, bool save)
+      : c(std::move(checked)), y({c.shape.T, c.shape.B, c.shape.H}), h_n({c.shape.B, c.shape.H}) {
+    const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+    const std::vector<Index> all{seq_len, batch_size, hidden_size};
+    if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
+    if (save) {
+      gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
+      if (cell.tapes_h) tape_h.emplace(all);
+      if (cell.has_c) tape_c.emplace(all);
+    }
+    call.in = inputs_of<T>(c, reverse);
+    call.tape = {pointer(gates), pointer(tape_h), pointer(tape_c)};
+    call.save = save;
+    call.y = y.mutable_data();
+    call.h_n = h_n.mutable_data();
+    call.c_n = pointer(c_n);
+  }
+
+  [[nodiscard]] py::tuple result() const {
+    py::object inputs = py::none(), saved = py::none();
+    if (call.save) {
+      inputs = py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
+      saved = py::make_tuple(gates, tape_h, tape_c);
+    }
+    return py::make_tuple(y, h_n, c_n, inputs, saved);
+  }
+
+  Checked c;
+  py::array_t<T> y, h_n;
   Out c_n, gates, tape_h, tape_c;
-  if (cell.has_c) c_n.emplace(state);
-  if (save) {
-    gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
-    if (cell.tapes_h) tape_h.emplace(all);
-    if (cell.has_c) tape_c.emplace(all);
-  }
-
   Forward<T> call{};
-  call.in = inputs_of<T>(c, reverse);
-  call.tape = {pointer(gates), pointer(tape_h), pointer(tape_c)};
-  call.save = save;
-  call.y = y.mutable_data();
-  call.h_n = h_n.mutable_data();
-  call.c_n = pointer(c_n);
-  run(cell.forward, call);
-
-  py::object inputs = py::none(), saved = py::none();
-  if (save) {
-    inputs = py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
-    saved = py::make_tuple(gates, tape_h, tape_c);
-  }
-  return py::make_tuple(y, h_n, c_n, inputs, saved);
-}
+};
 
 // Gradients that come in: checked against the shape of the pass.
 struct Incoming {
@@ -247,52 +253,138 @@ Array check_saved(const char* name, const py::object& object, const Array& like,
   return native(array);
 }
 
-template <class T>
-py::tuple backward_of(const std::string& name, const Checked& c, const py::tuple& saved,
-                      bool reverse, const Incoming& incoming) {
-  const CellKernels<T>& cell = find_cell<T>(name);
-  const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
-  const Array gates = check_saved("tape.gates", saved[0], c.w_hh,
-                                  {seq_len, batch_size, cell.columns * hidden_size});
-  Maybe tape_h, tape_c;
-  if (cell.tapes_h) {
-    tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, hidden_size});
-  }
-  if (cell.has_c) {
-    tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
-  }
-
-  const Index rows = cell.gates * hidden_size;
-  using Out = std::optional<py::array_t<T>>;
-  using Sizes = std::vector<Index>;
-  Out dx, dc0, db_ih, db_hh;
-  if (!is_integer(c.x)) dx.emplace(Sizes{seq_len, batch_size, input_size});
-  py::array_t<T> dh0(Sizes{batch_size, hidden_size});
-  if (cell.has_c) dc0.emplace(Sizes{batch_size, hidden_size});
-  py::array_t<T> dw_ih(Sizes{rows, input_size}), dw_hh(Sizes{rows, hidden_size});
-  if (c.b_ih) db_ih.emplace(Sizes{rows});
-  if (c.b_hh) db_hh.emplace(Sizes{rows});
-
-  Backward<T> call{};
-  call.in = inputs_of<T>(c, reverse);
-  call.tape = {static_cast<const T*>(gates.data()), data<T>(tape_h), data<T>(tape_c)};
-  call.dy = data<T>(incoming.dy);
-  call.dh_n = data<T>(incoming.dh_n);
-  call.dc_n = data<T>(incoming.dc_n);
-  call.dx = pointer(dx);
-  call.dh0 = dh0.mutable_data();
-  call.dc0 = pointer(dc0);
-  call.dw_ih = dw_ih.mutable_data();
-  call.dw_hh = dw_hh.mutable_data();
-  call.db_ih = pointer(db_ih);
-  call.db_hh = pointer(db_hh);
-  run(cell.backward, call);
-  return py::make_tuple(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh);
-}
-
 Checked check_tuple(const CellKernels<float>& cell, const py::tuple& in) {
   if (in.size() != 8) throw py::value_error("tape: expected the inputs of a forward pass");
   return check(cell, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]);
+}
+
+// One backward pass, as ForwardPass.
+template <class T>
+struct BackwardPass {
+  using Out = std::optional<py::array_t<T>>;
+  using Sizes = std::vector<Index>;
+
+  BackwardPass(const CellKernels<T>& cell, Checked checked, const py::tuple& saved, bool reverse,
+               Incoming given)
+      : c(std::move(checked)),
+        incoming(std::move(given)),
+        dh0({c.shape.B, c.shape.H}),
+        dw_ih({cell.gates * c.shape.H, c.shape.I}),
+        dw_hh({cell.gates * c.shape.H, c.shape.H}) {
+    const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+    const Index rows = cell.gates * hidden_size;
+    gates = check_saved("tape.gates", saved[0], c.w_hh,
+                        {seq_len, batch_size, cell.columns * hidden_size});
+    if (cell.tapes_h) {
+      tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, hidden_size});
+    }
+    if (cell.has_c) {
+      tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
+    }
+    if (!is_integer(c.x)) dx.emplace(Sizes{seq_len, batch_size, input_size});
+    if (cell.has_c) dc0.emplace(Sizes{batch_size, hidden_size});
+    if (c.b_ih) db_ih.emplace(Sizes{rows});
+    if (c.b_hh) db_hh.emplace(Sizes{rows});
+
+    call.in = inputs_of<T>(c, reverse);
+    call.tape = {data<T>(gates), data<T>(tape_h), data<T>(tape_c)};
+    call.dy = data<T>(incoming.dy);
+    call.dh_n = data<T>(incoming.dh_n);
+    call.dc_n = data<T>(incoming.dc_n);
+    call.dx = pointer(dx);
+    call.dh0 = dh0.mutable_data();
+    call.dc0 = pointer(dc0);
+    call.dw_ih = dw_ih.mutable_data();
+    call.dw_hh = dw_hh.mutable_data();
+    call.db_ih = pointer(db_ih);
+    call.db_hh = pointer(db_hh);
+  }
+
+  [[nodiscard]] py::tuple result() const {
+    return py::make_tuple(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh);
+  }
+
+  Checked c;
+  Incoming incoming;
+  Maybe gates, tape_h, tape_c;
+  Out dx, dc0, db_ih, db_hh;
+  py::array_t<T> dh0, dw_ih, dw_hh;
+  Backward<T> call{};
+};
+
+// Runs passes side by side; their results, in order.
+template <class Pass, class Kernel>
+py::list run_passes(Kernel kernel, const std::vector<Pass>& passes, bool chained) {
+  std::vector<decltype(Pass::call)> calls;
+  for (const Pass& pass : passes) calls.push_back(pass.call);
+  run([&](Team& team) { kernel(calls.data(), static_cast<int>(calls.size()), chained, team); });
+  py::list results;
+  for (const Pass& pass : passes) results.append(pass.result());
+  return results;
+}
+
+// x of a pass may be None: it takes the y of the one before.
+py::list forward_side_by_side(const std::string& name, const std::vector<py::tuple>& arguments,
+                              const py::object& lengths, bool save) {
+  const CellKernels<float>& cell = find_cell<float>(name);
+  const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
+  const auto checked = [&](std::size_t k, const py::object& x) {
+    if (arguments[k].size() != 8) throw py::value_error("expected 8 arguments of a pass");
+    return check(cell, x, argument(k, 1), argument(k, 2), argument(k, 3), argument(k, 4),
+                 argument(k, 5), argument(k, 6), lengths);
+  };
+  if (arguments.empty()) return py::list();
+  Checked first = checked(0, argument(0, 0));
+  return with_dtype(first.is_float32, [&](auto zero) {
+    using T = decltype(zero);
+    const CellKernels<T>& kernels = find_cell<T>(name);
+    std::vector<ForwardPass<T>> passes;
+    passes.reserve(arguments.size());
+    bool chained = false;
+    for (std::size_t k = 0; k < arguments.size(); ++k) {
+      const bool takes_y = k > 0 && argument(k, 0).is_none();
+      chained = chained || takes_y;
+      const py::object x = takes_y ? py::object(passes[k - 1].y) : argument(k, 0);
+      Checked c = k == 0 ? std::move(first) : checked(k, x);
+      if (c.w_ih.itemsize() != Index(sizeof(T))) {
+        throw py::type_error(
+            text("w_ih: expected the dtype of the first pass, got ", dtype_text(c.w_ih)));
+      }
+      passes.emplace_back(kernels, std::move(c), argument(k, 7).template cast<bool>(), save);
+    }
+    return run_passes(kernels.forward, passes, chained);
+  });
+}
+
+// Chained: the dy of each pass but the first is the dx of the one before.
+py::list backward_side_by_side(const std::string& name, const std::vector<py::tuple>& arguments,
+                               bool chained) {
+  const CellKernels<float>& cell = find_cell<float>(name);
+  const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
+  const auto checked = [&](std::size_t k) {
+    if (arguments[k].size() != 6) throw py::value_error("expected 6 arguments of a pass");
+    return check_tuple(cell, arguments[k][0]);
+  };
+  if (arguments.empty()) return py::list();
+  Checked first = checked(0);
+  return with_dtype(first.is_float32, [&](auto zero) {
+    using T = decltype(zero);
+    const CellKernels<T>& kernels = find_cell<T>(name);
+    std::vector<BackwardPass<T>> passes;
+    passes.reserve(arguments.size());
+    for (std::size_t k = 0; k < arguments.size(); ++k) {
+      Checked c = k == 0 ? std::move(first) : checked(k);
+      if (c.is_float32 != (sizeof(T) == sizeof(float))) {
+        throw py::type_error("tape: expected one dtype in all passes");
+      }
+      const py::object dy = k > 0 && chained ? py::cast(passes[k - 1].dx) : argument(k, 3);
+      Incoming incoming = check_incoming(cell, c.shape.T, c.shape.B, c.shape.H, c.w_hh, dy,
+                                         argument(k, 4), argument(k, 5));
+      passes.emplace_back(kernels, std::move(c), argument(k, 1),
+                          argument(k, 2).template cast<bool>(), std::move(incoming));
+    }
+    return run_passes(kernels.backward, passes, chained);
+  });
 }
 
 }  // namespace
@@ -305,15 +397,19 @@ void bind_cells(py::module_& m) {
     const Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
     return py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
   });
-  m.def("forward", [](const std::string& name, const py::object& x, const py::object& h0,
-                      const py::object& c0, const py::object& w_ih, const py::object& w_hh,
-                      const py::object& b_ih, const py::object& b_hh, const py::object& lengths,
-                      bool reverse, bool save) {
-    const Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
-    return with_dtype(c.is_float32, [&](auto zero) {
-      return forward_of<decltype(zero)>(name, c, reverse, save);
-    });
-  });
+  m.def("forward",
+        [](const std::string& name, const py::object& x, const py::object& h0, const py::object& c0,
+           const py::object& w_ih, const py::object& w_hh, const py::object& b_ih,
+           const py::object& b_hh, const py::object& lengths, bool reverse, bool save) {
+          Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
+          return with_dtype(c.is_float32, [&](auto zero) {
+            using T = decltype(zero);
+            const CellKernels<T>& cell = find_cell<T>(name);
+            const ForwardPass<T> pass(cell, std::move(c), reverse, save);
+            run([&](Team& team) { cell.forward(&pass.call, 1, false, team); });
+            return pass.result();
+          });
+        });
   m.def("check_backward",
         [](const std::string& name, const Array& x, const Array& h0, const Array& w_hh,
            const py::object& dy, const py::object& dh_n, const py::object& dc_n) {
@@ -325,13 +421,19 @@ void bind_cells(py::module_& m) {
         [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
            const py::object& dy, const py::object& dh_n, const py::object& dc_n) {
           const CellKernels<float>& cell = find_cell<float>(name);
-          const Checked c = check_tuple(cell, inputs);
-          const Incoming incoming =
+          Checked c = check_tuple(cell, inputs);
+          Incoming incoming =
               check_incoming(cell, c.shape.T, c.shape.B, c.shape.H, c.w_hh, dy, dh_n, dc_n);
           return with_dtype(c.is_float32, [&](auto zero) {
-            return backward_of<decltype(zero)>(name, c, saved, reverse, incoming);
+            using T = decltype(zero);
+            const CellKernels<T>& kernels = find_cell<T>(name);
+            const BackwardPass<T> pass(kernels, std::move(c), saved, reverse, std::move(incoming));
+            run([&](Team& team) { kernels.backward(&pass.call, 1, false, team); });
+            return pass.result();
           });
         });
+  m.def("forward_side_by_side", &forward_side_by_side);
+  m.def("backward_side_by_side", &backward_side_by_side);
 }
 
 }  // namespace pyrnn

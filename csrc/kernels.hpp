@@ -14,8 +14,10 @@ struct CellKernels {
   int columns;       // C
   bool has_c;        // a cell state beside h
   bool tapes_h;      // the tape holds h_t
-  void (*forward)(const Forward<T>& call, Team& team);
-  void (*backward)(const Backward<T>& call, Team& team);
+  // `count` calls, side by side where that is faster. Chained: the x of each is the y of the one before
+  // it, or its dy the other's dx; else none reads what another writes.
+  void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
+  void (*backward)(const Backward<T>* calls, int count, bool chained, Team& team);
 };
 
 template <class T>

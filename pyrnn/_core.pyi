@@ -55,6 +55,15 @@ def backward(
     dh_n: _Optional,
     dc_n: _Optional,
 ) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
+def forward_side_by_side(
+    cell: str,
+    arguments: Sequence[tuple[Any, ...]],
+    lengths: _Optional,
+    save: bool,
+) -> list[tuple[_Array, _Array, _Optional, _Inputs, _Saved]]: ...
+def backward_side_by_side(
+    cell: str, arguments: Sequence[tuple[Any, ...]], chained: bool
+) -> list[tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]]: ...
 def linear_forward(x: _Array, weight: _Array, bias: _Optional) -> _Array: ...
 def linear_backward(
     x: _Array, weight: _Array, dy: _Array, need_dbias: bool

@@ -64,6 +64,7 @@ ISA_HEADERS = {
     "cstdint",
     "cstring",
     "limits",
+    "new",  # for construction in place
     "type_traits",
     "utility",
     "immintrin.h",

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "gradients.hpp"
-#include "scan.hpp"
+#include "schedule.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -11,16 +11,8 @@ namespace {
 template <class Cell, class T>
 class BackwardScan {
  public:
-  static void run(const Backward<T>& call, Team& team) {
-    BackwardScan scan(call);
-    Carver measure;
-    scan.carve(measure);
-    Carver carver(Team::scratch(measure.used()));
-    scan.carve(carver);
-    const auto body = [](void* context, Worker& worker) {
-      static_cast<BackwardScan*>(context)->work(worker);
-    };
-    team.run({scan.plan_.threads, 2 * scan.cost_of_step_ * double(scan.T_)}, body, &scan);
+  static void run(const Backward<T>* calls, int count, bool chained, Team& team) {
+    run_calls<BackwardScan>(calls, count, chained, team);
   }
 
  private:
@@ -36,15 +28,23 @@ class BackwardScan {
     Index* row;            // [K]
   };
 
-  explicit BackwardScan(const Backward<T>& call)
+  template <class Scan, class Call>
+  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+
+  BackwardScan(const Backward<T>& call, const Place& place)
       : call_(call),
         T_(call.in.shape.B == 0 ? 0 : call.in.shape.T),  // no rows, no steps to walk
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), Team::max_threads())),
+        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
+        chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
+
+  int threads() const { return plan_.threads; }
+  double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
+  void begin() const {}
 
   void carve(Carver& carver) {
     for (int s = 0; s < S; ++s) {
@@ -74,7 +74,7 @@ class BackwardScan {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    const Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, worker);
     const Index own = worker.index * block_ * B_;
     const Lists lists{lists_.dgates + own, lists_.x + own,    lists_.dx + own,
                       lists_.tokens + own, lists_.step + own, lists_.row + own};
@@ -85,6 +85,9 @@ class BackwardScan {
     Index alive = 0;
     for (Index i = time.blocks() - 1; i >= 0; --i) {
       const Range steps = time.steps(i);
+      share.follow<T>(plan_, rows, H_, worker);
+      const Index done = T_ - steps.first;
+      if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, done)) return;
       for (Index s = steps.size() - 1; s >= 0; --s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
@@ -94,6 +97,7 @@ class BackwardScan {
       const Index K = list(places, steps, lists, alive);
       if (!worker.barrier()) return;  // the window is complete
       input_gradient(worker, lists, K);
+      if (chunk_ > 0 && !worker.publish(done)) return;
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
       weight_gradients(worker, lists, K, i + 1 == time.blocks());
@@ -152,7 +156,7 @@ class BackwardScan {
     return window_ + ((t - block_first) * B_ + row) * C * H_;
   }
 
-  bool step(Worker& worker, const Share& share, const Places<T>& places, Range rows, Index t,
+  bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
             Index block_first) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
@@ -166,6 +170,7 @@ class BackwardScan {
       if (!worker.proceed(cost_of_step_)) return false;
       // The product reads what every worker wrote.
       if (!plan_.by_rows && !worker.barrier()) return false;
+      share.follow<T>(plan_, places.rows, H_, worker);
       for (int s = 0; s < S; ++s) {
         if (Cell::segments[s].phase != phase) continue;
         for (Index i = rows.first; i < rows.last; ++i) {
@@ -308,6 +313,7 @@ class BackwardScan {
   const Backward<T>& call_;
   const Index T_, B_, I_, H_;
   const Plan plan_;
+  const Index chunk_;
   const double cost_of_step_;
   const Index block_;  // steps
 

@@ -2,7 +2,7 @@
 // W_hh h_{t-1}, phase by phase, and the cell's pointwise part.
 #pragma once
 
-#include "scan.hpp"
+#include "schedule.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -10,39 +10,34 @@ namespace {
 template <class Cell, class T>
 class ForwardScan {
  public:
-  static void run(const Forward<T>& call, Team& team) {
-    ForwardScan scan(call);
-    Carver measure;
-    scan.carve(measure);
-    Carver carver(Team::scratch(measure.used()));
-    scan.carve(carver);
-    scan.sum_biases();
-    const auto body = [](void* context, Worker& worker) {
-      auto& self = *static_cast<ForwardScan*>(context);
-      if (self.save_) {
-        self.template work<true>(worker);
-      } else {
-        self.template work<false>(worker);
-      }
-    };
-    team.run({scan.plan_.threads, scan.cost_of_step_ * double(scan.T_)}, body, &scan);
+  static void run(const Forward<T>* calls, int count, bool chained, Team& team) {
+    run_calls<ForwardScan>(calls, count, chained, team);
   }
 
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
 
-  explicit ForwardScan(const Forward<T>& call)
+  template <class Scan, class Call>
+  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+
+  ForwardScan(const Forward<T>& call, const Place& place)
       : call_(call),
         T_(call.in.shape.B == 0 ? 0 : call.in.shape.T),  // no rows, no steps to walk
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
         save_(call.save),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), Team::max_threads())),
+        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
+        chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
     const Index bytes = B_ * C * H_ * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
     block_ = clamp(block_bytes / max(1, bytes), 1, max(1, T_));
+    if (chunk_ > 0) block_ = min(block_, chunk_);
   }
+
+  int threads() const { return plan_.threads; }
+  double work_of_all() const { return cost_of_step_ * double(T_); }
+  void begin() { sum_biases(); }
 
   void carve(Carver& carver) {
     bias_ = carver.take<T>(C * H_);
@@ -100,12 +95,14 @@ class ForwardScan {
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
   bool gathers() const { return call_.in.tokens != nullptr && (!packs() || T_ * B_ < I_ / 8); }
 
+  void work(Worker& worker) { save_ ? work<true>(worker) : work<false>(worker); }
+
   template <bool save>
   void work(Worker& worker) {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    const Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, worker);
     if (plan_.by_rows) {
       pack(part(panels_of<T>(H_), worker.index, worker.count));
       if (!worker.barrier()) return;
@@ -122,6 +119,7 @@ class ForwardScan {
     for (Index i = 0; i < time.blocks(); ++i) {
       const Range steps = time.steps(i);
       if (!worker.proceed(cost_of_step_ * double(steps.size()))) return;
+      if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, steps.last)) return;
       project(worker, share, places, steps, lists, alive);
       for (Index s = 0; s < steps.size(); ++s) {
         const Index t = time.at(steps, s);
@@ -129,6 +127,9 @@ class ForwardScan {
         const Range own{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
         if (!step<save>(worker, share, places, own, t, steps.first, lists)) return;
       }
+      if (chunk_ == 0) continue;
+      if (!worker.publish(steps.last)) return;
+      share.follow<T>(plan_, rows, H_, worker);
     }
     finish<save>(share, places);
   }
@@ -227,7 +228,7 @@ class ForwardScan {
 
   // Advances the worker's rows and units by one step. False once the call is cancelled.
   template <bool save>
-  bool step(Worker& worker, const Share& share, const Places<T>& places, Range rows, Index t,
+  bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
             Index block_first, RowLists lists) const {
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
@@ -258,8 +259,11 @@ class ForwardScan {
         });
       }
       // The next product reads what every worker wrote.
-      const bool go_on = worker.proceed(cost_of_step_);
-      return plan_.by_rows ? go_on : go_on && worker.barrier();
+      if (!worker.proceed(cost_of_step_)) return false;
+      if (plan_.by_rows) return true;
+      if (!worker.barrier()) return false;
+      share.follow<T>(plan_, places.rows, H_, worker);
+      return true;
     });
   }
 
@@ -304,6 +308,7 @@ class ForwardScan {
   const Index T_, B_, I_, H_;
   const bool save_;
   const Plan plan_;
+  const Index chunk_;
   const double cost_of_step_;
   Index block_;  // steps whose gates are projected at once
 

@@ -108,22 +108,37 @@ struct Plan {
   }
 };
 
+// What a scan is told about its place among the calls that run side by side.
+struct Place {
+  int max_threads;  // that it may use
+  // Steps after which it says how far it is, and before which it waits for the call whose output it
+  // reads; 0 where no such call runs beside it.
+  Index chunk;
+};
+
 // A worker's part of every step.
 struct Share {
   Range rows;    // of the order
   Range panels;  // of one block of H columns
   Range units;   // the same in columns
+  int workers;
 
   template <class T>
   static Share of(const Plan& plan, const Rows& rows, Index hidden, const Worker& worker) {
     const Index panels = panels_of<T>(hidden);
     if (plan.by_rows) {
-      return {rows.share(worker.index, worker.count), {0, panels}, {0, hidden}};
+      return {rows.share(worker.index, worker.count), {0, panels}, {0, hidden}, worker.count};
     }
     const Range own = part(panels, worker.index, worker.count);
     return {{0, rows.batch_size},
             own,
-            {min(hidden, own.first * panel_width<T>), min(hidden, own.last * panel_width<T>)}};
+            {min(hidden, own.first * panel_width<T>), min(hidden, own.last * panel_width<T>)},
+            worker.count};
+  }
+  // To be called after each meeting: worker 0 may be left alone with all there is to do.
+  template <class T>
+  PYRNN_INLINE void follow(const Plan& plan, const Rows& all, Index hidden, const Worker& worker) {
+    if (workers != worker.count) *this = of<T>(plan, all, hidden, worker);
   }
 };
 
