@@ -60,9 +60,7 @@ def forward_passes(
     arguments = []
     for one in passes:
         h0, c0 = one.states if len(one.states) == 2 else (*one.states, None)
-        w_ih, w_hh, b_ih, b_hh = (
-            one.weights if len(one.weights) == 4 else (*one.weights, None, None)
-        )
+        weights = (*one.weights, None, None)[:4]  # biases or none
         arguments.append((one.x, h0, c0, *weights, one.reverse))
     results = []
     for one, (y, h_n, c_n, inputs, saved) in zip(
