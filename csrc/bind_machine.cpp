@@ -4,6 +4,7 @@
 #include "bind.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
+#include "strain.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -106,6 +107,8 @@ void bind_machine(py::module_& m) {
     set_num_threads(static_cast<int>(n));
   });
   m.def("get_num_threads", &num_threads);
+  m.def("busy", &strain::lasts);
+  m.def("heed_load", &strain::heed);
   m.def("config", &config);
   m.def("available_isas", &available_isas);
   m.def("probe", [] {

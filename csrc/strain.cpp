@@ -13,25 +13,38 @@ namespace {
 constexpr long long first_pause_ns = 4'000'000;
 constexpr int most_strikes = 10;
 
+long long pause_ns(int count) { return count == 0 ? 0 : first_pause_ns << (count - 1); }
+
+std::atomic<bool> on{true};
 std::atomic<int> strikes{0};
 std::atomic<long long> alone_until{0};
 
 }  // namespace
 
+bool heeded() { return on.load(std::memory_order_relaxed); }
+
+void heed(bool wanted) {
+  on.store(wanted, std::memory_order_relaxed);
+  strikes.store(0, std::memory_order_relaxed);
+  alone_until.store(0, std::memory_order_relaxed);
+}
+
 bool lasts() {
   const long long until = alone_until.load(std::memory_order_relaxed);
-  return until != 0 && now_ns() < until;
+  return until != 0 && heeded() && now_ns() < until;
 }
 
 void note(bool strained) {
   const int before = strikes.load(std::memory_order_relaxed);
+  if (!heeded() || (before == 0 && !strained)) return;
+  const long long now = now_ns();
   if (strained) {
-    const int now = std::min(before + 1, most_strikes);
-    strikes.store(now, std::memory_order_relaxed);
-    alone_until.store(now_ns() + (first_pause_ns << (now - 1)), std::memory_order_relaxed);
-  } else if (before > 0) {
-    strikes.store(before - 1, std::memory_order_relaxed);
-    if (before == 1) alone_until.store(0, std::memory_order_relaxed);
+    const int after = std::min(before + 1, most_strikes);
+    strikes.store(after, std::memory_order_relaxed);
+    alone_until.store(now + pause_ns(after), std::memory_order_relaxed);
+  } else if (now > alone_until.load(std::memory_order_relaxed) + pause_ns(before)) {
+    // It went well for as long as the pause was. One call that goes well says little: most do by chance.
+    strikes.store(before / 2, std::memory_order_relaxed);
   }
 }
 

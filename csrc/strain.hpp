@@ -7,6 +7,9 @@ namespace pyrnn::strain {
 
 // Whether calls should run on one thread now.
 bool lasts();
+// Whether anything here has an effect: tests of many threads on few processors switch it off.
+bool heeded();
+void heed(bool on);
 // After each run on several threads.
 void note(bool strained);
 

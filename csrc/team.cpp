@@ -75,6 +75,9 @@ constexpr double work_between_polls = 2e6;
 // Waiting for longer than this is worth asking the system why.
 constexpr long long long_wait_ns = 50'000;
 
+// A third of a usual time slice: a thread that was put aside is often back by then.
+constexpr long long before_yield_ns = 1'000'000;
+
 // A core does up to about 50 multiply-adds a nanosecond. A thread that sleeps may take half as long to
 // come as the call would take without it.
 constexpr double multiply_adds_per_ns = 50;
@@ -114,21 +117,31 @@ bool Team::wait(int thread, int other, Ready ready) {
 template <class Ready>
 bool Team::wait_long(int thread, int other, Ready ready) {
   const CpuClock& clock = other == 0 ? clock_ : crew_->clock(other);
-  long long since = now_ns(), ran = clock.ns();
+  const bool asks = clock.known() && strain::heeded();
+  const long long start = now_ns();
+  long long since = start, ran = clock.ns();
+  // Whether the one waited for had less than half of the time since.
+  const auto look = [&](long long now) {
+    const long long ran_now = clock.ns();
+    if (ran_now - ran < (now - since) / 2) strained_.store(true, std::memory_order_relaxed);
+    since = now;
+    ran = ran_now;
+  };
   while (!ready()) {
     if (cancelled()) return false;
     if (thread == 0) poll();
-    yield();
-    if (strained_.load(std::memory_order_relaxed) || !clock.known()) continue;
     const long long now = now_ns();
-    if (now - since < long_wait_ns) continue;
-    const long long ran_now = clock.ns();
-    if (ran_now - ran < (now - since) / 2 && !ready()) {
-      strained_.store(true, std::memory_order_relaxed);
+    // Another program's thread would keep a processor that is yielded to it for a time slice, within which
+    // the one waited for may come and go.
+    if (asks && now - start < before_yield_ns) {
+      for (int i = 0; i < 16; ++i) pause();
+    } else {
+      yield();
     }
-    since = now;
-    ran = ran_now;
+    if (asks && now - since > long_wait_ns && !ready()) look(now);
   }
+  const long long now = now_ns();
+  if (asks && now - since > long_wait_ns) look(now);
   return true;
 }
 

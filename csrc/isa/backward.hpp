@@ -30,6 +30,9 @@ class BackwardScan {
 
   template <class Scan, class Call>
   friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  template <class Scan, class Call>
+  friend bool together(const Call& call, bool chained);
+  static constexpr bool walks_back = true;
 
   BackwardScan(const Backward<T>& call, const Place& place)
       : call_(call),

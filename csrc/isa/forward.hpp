@@ -19,6 +19,9 @@ class ForwardScan {
 
   template <class Scan, class Call>
   friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  template <class Scan, class Call>
+  friend bool together(const Call& call, bool chained);
+  static constexpr bool walks_back = false;
 
   ForwardScan(const Forward<T>& call, const Place& place)
       : call_(call),

@@ -2,7 +2,6 @@
 // call computes does not depend on it.
 #pragma once
 
-#include <cstdlib>
 #include <new>
 
 #include "scan.hpp"
@@ -34,26 +33,38 @@ void run_jobs(const Call* calls, int count, const Place& place, Team& team) {
   team.run(run, body, scans);
 }
 
-// Steps of a chunk of a wavefront: a few chunks of the usual sequence, each long beside a meeting.
-constexpr Index chunk_steps = 32;
+// Steps of a chunk of a wavefront. A call starts one chunk later than the one it follows; of 8 steps the
+// product with W_ih has rows enough for a tile even with one sequence.
+constexpr Index chunk_steps = 8;
 
-template <class Call>
-bool together(const Call* calls, int count, bool chained, int max_threads) {
-  (void)calls, (void)count, (void)chained;
-  const char* const mode = getenv("PYRNN_SCHED");
-  return max_threads > 1 && (mode == nullptr || *mode == '1');
+// Side by side a call has all of W_hh in the caches of its own threads, which meet half as often or, one
+// to a call, never. Apart, all threads share each call.
+template <class Scan, class Call>
+bool together(const Call& call, bool chained) {
+  // The usual second-level cache of a core. Beyond it the halves of W_hh that two threads keep are worth
+  // more than the meetings that one thread saves.
+  constexpr Index cache_bytes = 1024 * 1024;
+  const Shape& shape = call.in.shape;
+  const Index bytes = Scan::G * shape.H * shape.H * Index(sizeof(*call.in.h0));
+  if (!chained) return bytes <= cache_bytes;
+  // The late start must be little beside the gain: that of few units, which are not worth a meeting each
+  // step, or of few rows, which fill no tile when they are shared. Backward passes on the gradient of x
+  // only once in rows_of_a_block rows.
+  if (Scan::walks_back) return shape.B >= 8 && shape.B < 32 && bytes <= cache_bytes / 8;
+  return shape.B <= 8 && shape.T >= 12 * chunk_steps &&
+         bytes <= (shape.B < 4 ? cache_bytes / 4 : cache_bytes / 8);
 }
 
 // `chained`: each call reads what the one before it writes, step by step.
 template <class Scan, class Call>
 void run_calls(const Call* calls, int count, bool chained, Team& team) {
-  const int max_threads = Team::max_threads();
-  if (count > 1 && together(calls, count, chained, max_threads)) {
-    const int threads = int(max(1, max_threads / count));
-    return run_jobs<Scan>(calls, count, {threads, chained ? chunk_steps : 0}, team);
-  }
-  for (int i = 0; i < count && !team.cancelled(); ++i) {
-    run_jobs<Scan>(calls + i, 1, {max_threads, 0}, team);
+  int at_once = 1;
+  for (int i = 0; i < count && !team.cancelled(); i += at_once) {
+    const int max_threads = Team::max_threads();
+    at_once = int(min(count - i, max_threads));
+    if (at_once > 1 && !together<Scan>(calls[i], chained)) at_once = 1;
+    run_jobs<Scan>(calls + i, at_once,
+                   {max_threads / at_once, chained && at_once > 1 ? chunk_steps : 0}, team);
   }
 }
 
