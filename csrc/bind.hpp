@@ -117,13 +117,13 @@ const T* data(const std::optional<py::array>& array) {
   return array ? static_cast<const T*>(array->data()) : nullptr;
 }
 
-// Runs a kernel without the GIL; Ctrl-C comes out as its Python exception.
-template <class Kernel, class Call>
-void run(Kernel kernel, const Call& call) {
+// Runs kernel(team) without the GIL; Ctrl-C comes out as its Python exception.
+template <class Kernel>
+void run(Kernel kernel) {
   Team team(&interrupted);
   {
     const py::gil_scoped_release without_gil;
-    kernel(call, team);
+    kernel(team);
   }
   if (team.cancelled()) throw py::error_already_set();
 }

@@ -107,7 +107,7 @@ py::tuple forward(const Frozen<T>& frozen, int k, const Array& x_, const Array& 
   call.y = y.mutable_data();
   call.h_n = h_n.mutable_data();
   call.c_n = c_n ? c_n->mutable_data() : nullptr;
-  run(frozen.kernels.forward, call);
+  run([&](Team& team) { frozen.kernels.forward(&call, 1, false, team); });
   return py::make_tuple(y, h_n, c_n);
 }
 

@@ -35,7 +35,7 @@ py::array forward_of(const Array& x, const Array& weight, const std::optional<Ar
   call.weight = static_cast<const T*>(weight.data());
   call.bias = data<T>(bias);
   call.y = y.mutable_data();
-  run(kernels().of<T>().linear_forward, call);
+  run([&](Team& team) { kernels().of<T>().linear_forward(call, team); });
   return y;
 }
 
@@ -56,7 +56,7 @@ py::tuple backward_of(const Array& x, const Array& weight, const Array& dy, bool
   call.dx = dx.mutable_data();
   call.dweight = dweight.mutable_data();
   call.dbias = dbias ? dbias->mutable_data() : nullptr;
-  run(kernels().of<T>().linear_backward, call);
+  run([&](Team& team) { kernels().of<T>().linear_backward(call, team); });
   return py::make_tuple(dx, dweight, dbias);
 }
 

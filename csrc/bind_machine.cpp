@@ -3,6 +3,7 @@
 #include "bindings.hpp"
 #include "dispatch.hpp"
 #include "probe.hpp"
+#include "strain.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -72,7 +73,7 @@ py::dict config() {
 #else
   result["openmp"] = "none";
 #endif
-  result["threads"] = Team::max_threads();
+  result["threads"] = num_threads();
   result["compiler"] = compiler();
   return result;
 }
@@ -99,7 +100,9 @@ void bind_machine(py::module_& m) {
     }
     set_num_threads(static_cast<int>(n));
   });
-  m.def("get_num_threads", &Team::max_threads);
+  m.def("get_num_threads", &num_threads);
+  m.def("busy", &strain::lasts);
+  m.def("heed_load", &strain::heed);
   m.def("config", &config);
   m.def("available_isas", &available_isas);
   m.def("probe", &probe, py::arg("threads") = 1);

@@ -60,7 +60,7 @@ py::array product(const std::string& precision, const py::array& x_, const py::a
   } else {
     std::copy_n(from, N * M, call.c);
   }
-  run(kernel.product, call);
+  run([&](Team& team) { kernel.product(call, team); });
   return c;
 }
 

@@ -14,7 +14,7 @@ struct FrozenKernels {
   // `packed` is aligned to a cache line.
   void (*pack)(const Params<T>& params, Index I, Index H, void* packed);
   void (*unpack)(const void* packed, Index I, Index H, const Unpacked<T>& to);
-  void (*forward)(const Forward<T>& call, Team& team);
+  void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
   // A step of layers that stand on each other; scratch of step_bytes belongs to the caller, since a stream
   // keeps its own.
   std::size_t (*step_bytes)(Index B, Index H);
@@ -29,8 +29,10 @@ struct CellKernels {
   int columns;       // C
   bool has_c;        // a cell state beside h
   bool tapes_h;      // the tape holds h_t
-  void (*forward)(const Forward<T>& call, Team& team);
-  void (*backward)(const Backward<T>& call, Team& team);
+  // `count` calls, side by side where that is faster. Chained: the x of each is the y of the one before
+  // it, or its dy the other's dx; else none reads what another writes.
+  void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
+  void (*backward)(const Backward<T>* calls, int count, bool chained, Team& team);
   const FrozenKernels<T>* frozen;
   int frozen_count;
 };

@@ -61,7 +61,7 @@ Shortest shortest(int threads, Work work) {
       if (worker.index == 0) found.seconds = std::min(found.seconds, seconds_since(start));
     }
   };
-  team.run(threads, body, &context);
+  team.run({threads}, body, &context);
   return context.found;
 }
 
@@ -156,7 +156,7 @@ double region_time(int threads) {
   Team team(nullptr);
   for (int i = 0; i < stretches; ++i) {
     const auto start = Clock::now();
-    for (int k = 0; k < regions; ++k) team.run(threads, [](void*, Worker&) {}, nullptr);
+    for (int k = 0; k < regions; ++k) team.run({threads}, [](void*, Worker&) {}, nullptr);
     best = std::min(best, seconds_since(start) / regions);
   }
   return best * 1e9;

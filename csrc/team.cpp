@@ -1,25 +1,21 @@
 #include "team.hpp"
 
-#include <chrono>
+#include <algorithm>
+#include <cstdlib>
 #include <new>
+#include <thread>
 
 #include "scratch.hpp"
+#include "strain.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#include <sched.h>
 #endif
 
 namespace pyrnn {
 namespace {
 
-std::atomic<int> chosen_threads{0};
-
-// OpenMP's threads do not survive a fork, and entering a parallel region in the child would wait for
-// them for ever: a child runs every call on its calling thread.
+// Threads of this process: more than a child forked from it has.
 std::atomic<bool> forked{false};
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -27,92 +23,11 @@ std::atomic<bool> forked{false};
     pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
 #endif
 
-long long now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
+std::atomic<int> chosen_threads{0};
+// OpenMP's number when that was chosen: a lower one since then is a later choice.
+std::atomic<int> offered_then{0};
 
-// A user presses Ctrl-C and expects an answer within a second.
-constexpr long long poll_interval_ns = 50'000'000;
-
-// Some tens of microseconds: reading the clock then costs nothing.
-constexpr double work_between_polls = 2e6;
-
-inline void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-inline void yield() {
-#if defined(__unix__) || defined(__APPLE__)
-  sched_yield();
-#endif
-}
-
-// About 20 us of pauses: longer than any step that is worth sharing, shorter than a time slice.
-constexpr int spins_before_yield = 2000;
-
-}  // namespace
-
-// How often a worker has arrived, on lines of its own: it writes one and reads the others', one
-// transfer between cores where a shared counter would take three.
-struct alignas(Scratch::pair) Team::Flag {
-  std::atomic<unsigned> epoch;
-};
-
-Worker::Worker(Team& team, int index, int count)
-    : index(index), count(count), team_(team), epoch_(0) {}
-
-void Worker::arrive() {
-  if (count == 1) return;
-  ++epoch_;
-  team_.flags_[index].epoch.store(epoch_, std::memory_order_release);
-}
-
-bool Worker::await(int other) const {
-  if (count == 1) return !team_.cancelled();
-  // The other may be ahead by one arrival, never more.
-  for (int spin = 0; team_.flags_[other].epoch.load(std::memory_order_acquire) - epoch_ > 1;
-       ++spin) {
-    if (team_.cancelled()) return false;
-    if (spin < spins_before_yield) {
-      pause();
-    } else {
-      yield();
-    }
-  }
-  return !team_.cancelled();
-}
-
-bool Worker::barrier() {
-  arrive();
-  for (int other = 0; other < count; ++other) {
-    if (!await(other)) return false;
-  }
-  return !team_.cancelled();
-}
-
-bool Worker::proceed(double work) {
-  work_since_poll_ += work;
-  if (index == 0 && work_since_poll_ > work_between_polls && team_.interrupted_ != nullptr) {
-    work_since_poll_ = 0;
-    const long long now = now_ns();
-    if (now >= team_.next_poll_) {
-      team_.next_poll_ = now + poll_interval_ns;
-      if (team_.interrupted_()) team_.cancelled_.store(true, std::memory_order_relaxed);
-    }
-  }
-  return !team_.cancelled();
-}
-
-int Team::max_threads() {
-  if (forked.load(std::memory_order_relaxed)) return 1;
-  const int chosen = chosen_threads.load(std::memory_order_relaxed);
-  if (chosen > 0) return chosen;
+int offered_threads() {
 #ifdef _OPENMP
   return omp_get_max_threads();
 #else
@@ -120,30 +35,251 @@ int Team::max_threads() {
 #endif
 }
 
-void set_num_threads(int n) { chosen_threads.store(n, std::memory_order_relaxed); }
+// What OpenMP would allow here whatever was asked for.
+int allowed_threads() {
+#ifdef _OPENMP
+  if (omp_get_active_level() >= omp_get_max_active_levels()) return 1;
+  return omp_get_thread_limit();
+#else
+  return 1;
+#endif
+}
+
+const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+
+// A user presses Ctrl-C and expects an answer within a second.
+constexpr long long poll_interval_ns = 50'000'000;
+
+// Some tens of microseconds: reading the clock then costs nothing.
+constexpr double work_between_polls = 2e6;
+
+// Waiting for longer than this is worth asking the system why.
+constexpr long long long_wait_ns = 50'000;
+
+// A third of a usual time slice: a thread that was put aside is often back by then.
+constexpr long long before_yield_ns = 1'000'000;
+
+// A core does up to about 50 multiply-adds a nanosecond. A thread that sleeps may take half as long to
+// come as the call would take without it.
+constexpr double multiply_adds_per_ns = 50;
+constexpr long long patience(double work) {
+  return work == 0 ? 200'000
+                   : std::clamp(static_cast<long long>(work / multiply_adds_per_ns / 2), 5'000LL,
+                                200'000LL);
+}
+
+constexpr unsigned never = 0;
+
+}  // namespace
+
+// A counter on lines of its own: one thread writes it and others read it, one transfer between cores where
+// a shared counter would take three.
+struct alignas(line_pair) Team::Line {
+  std::atomic<std::ptrdiff_t> value{0};
+  std::atomic<int> thread{0};  // that works on the job
+
+  [[nodiscard]] unsigned points() const {
+    return static_cast<unsigned>(value.load(std::memory_order_acquire));
+  }
+};
+
+// --- waiting -------------------------------------------------------------------------------------------
+
+template <class Ready>
+bool Team::wait(int thread, int other, Ready ready) {
+  for (int spin = 0; spin < spins_before_yield; ++spin) {
+    if (ready()) return true;
+    if (cancelled()) return false;
+    pause();
+  }
+  return wait_long(thread, other, ready);
+}
+
+template <class Ready>
+bool Team::wait_long(int thread, int other, Ready ready) {
+  const CpuClock& clock = other == 0 ? clock_ : crew_->clock(other);
+  const bool asks = clock.known() && strain::heeded();
+  const long long start = now_ns();
+  long long since = start, ran = clock.ns();
+  // Whether the one waited for had less than half of the time since.
+  const auto look = [&](long long now) {
+    const long long ran_now = clock.ns();
+    if (ran_now - ran < (now - since) / 2) strained_.store(true, std::memory_order_relaxed);
+    since = now;
+    ran = ran_now;
+  };
+  while (!ready()) {
+    if (cancelled()) return false;
+    if (thread == 0) poll();
+    const long long now = now_ns();
+    // Another program's thread would keep a processor that is yielded to it for a time slice, within which
+    // the one waited for may come and go.
+    if (asks && now - start < before_yield_ns) {
+      for (int i = 0; i < 16; ++i) pause();
+    } else {
+      yield();
+    }
+    if (asks && now - since > long_wait_ns && !ready()) look(now);
+  }
+  const long long now = now_ns();
+  if (asks && now - since > long_wait_ns) look(now);
+  return true;
+}
+
+void Team::poll() {
+  if (interrupted_ == nullptr) return;
+  const long long now = now_ns();
+  if (now < next_poll_) return;
+  next_poll_ = now + poll_interval_ns;
+  if (interrupted_()) cancelled_.store(true, std::memory_order_relaxed);
+}
+
+// --- a worker ------------------------------------------------------------------------------------------
+
+Worker::Worker(Team& team, int thread, int group, int job, int index, int count)
+    : job(job), index(index), count(count), team_(team), first_(thread - index), group_(group) {}
+
+bool Worker::arrive() {
+  if (count == 1) return !team_.cancelled();
+  ++points_;
+  std::atomic<std::ptrdiff_t>& last = team_.last_[group_].value;
+  if (index == 0 && team_.what_.hands_over && last.load(std::memory_order_relaxed) == never &&
+      team_.strained_.load(std::memory_order_relaxed)) {
+    // Who arrives at the next point has awaited this one, and seen it.
+    last.store(points_ + 1, std::memory_order_relaxed);
+  }
+  team_.points_[first_ + index].value.store(points_, std::memory_order_release);
+  if (static_cast<unsigned>(last.load(std::memory_order_relaxed)) == points_ && !part())
+    return false;
+  return !team_.cancelled();
+}
+
+// The others leave and worker 0 goes on alone.
+bool Worker::part() {
+  if (index > 0) return false;
+  for (int i = 1; i < count; ++i) {
+    if (!await(i)) return false;
+  }
+  count = 1;
+  return true;
+}
+
+bool Worker::await(int other) {
+  const Team::Line& line = team_.points_[first_ + other];
+  // The other may be one point ahead, never more.
+  return team_.wait(first_ + index, first_ + other, [&] { return line.points() - points_ <= 1; });
+}
+
+bool Worker::barrier() {
+  if (!arrive()) return false;
+  for (int i = 1; i < count; ++i) {
+    if (!await((index + i) % count)) return false;
+  }
+  return !team_.cancelled();
+}
+
+bool Worker::proceed(double work) {
+  work_since_poll_ += work;
+  if (first_ + index == 0 && work_since_poll_ > work_between_polls) {
+    work_since_poll_ = 0;
+    team_.poll();
+  }
+  return !team_.cancelled();
+}
+
+bool Worker::publish(std::ptrdiff_t steps) {
+  if (!barrier()) return false;
+  if (index == 0) team_.steps_[job].value.store(steps, std::memory_order_release);
+  return true;
+}
+
+bool Worker::await_steps(int earlier, std::ptrdiff_t steps) {
+  const Team::Line& line = team_.steps_[earlier];
+  return team_.wait(first_ + index, line.thread.load(std::memory_order_relaxed),
+                    [&] { return line.value.load(std::memory_order_acquire) >= steps; });
+}
+
+// --- a run ---------------------------------------------------------------------------------------------
+
+int num_threads() {
+  if (forked.load(std::memory_order_relaxed)) return 1;
+  const int chosen = chosen_threads.load(std::memory_order_relaxed);
+  int threads = offered_threads();
+  if (chosen > 0) {
+    const bool lowered = threads < offered_then.load(std::memory_order_relaxed);
+    threads = lowered ? std::min(chosen, threads) : chosen;
+  }
+  return std::min(threads, allowed_threads());
+}
+
+void set_num_threads(int n) {
+  offered_then.store(offered_threads(), std::memory_order_relaxed);
+  chosen_threads.store(n, std::memory_order_relaxed);
+}
+
+int Team::max_threads() {
+  const int threads = num_threads();
+  return threads > 1 && strain::lasts() ? 1 : threads;
+}
 
 void* Team::scratch(std::size_t bytes) {
   thread_local Scratch held;
   return held.at_least(bytes);
 }
 
-void Team::run(int threads, Body body, void* context) {
-  next_poll_ = now_ns() + poll_interval_ns;
-#ifdef _OPENMP
-  if (threads > 1) {
-    thread_local Scratch flags;
-    flags_ = static_cast<Flag*>(flags.at_least(static_cast<std::size_t>(threads) * sizeof(Flag)));
-    for (int i = 0; i < threads; ++i) new (flags_ + i) Flag{{0}};
-#pragma omp parallel num_threads(threads)
-    {
-      Worker worker(*this, omp_get_thread_num(), omp_get_num_threads());
-      body(context, worker);
+void Team::work(int thread) {
+  if (threads_ <= what_.jobs) {
+    for (int job; (job = next_job_.fetch_add(1, std::memory_order_relaxed)) < what_.jobs;) {
+      steps_[job].thread.store(thread, std::memory_order_relaxed);
+      Worker worker(*this, thread, thread, job, 0, 1);
+      body_(context_, worker);
     }
     return;
   }
-#endif
-  Worker worker(*this, 0, 1);
-  body(context, worker);
+  const int group = thread * groups_ / threads_;
+  const auto first = [this](int g) { return (g * threads_ + groups_ - 1) / groups_; };
+  steps_[group].thread.store(first(group), std::memory_order_relaxed);
+  Worker worker(*this, thread, group, group, thread - first(group),
+                first(group + 1) - first(group));
+  body_(context_, worker);
+}
+
+void Team::run(const Run& what, Body body, void* context) {
+  what_ = what;
+  body_ = body;
+  context_ = context;
+  next_poll_ = now_ns() + poll_interval_ns;
+  cancelled_.store(false, std::memory_order_relaxed);
+  next_job_.store(0, std::memory_order_relaxed);
+  threads_ = groups_ = 1;
+
+  thread_local Scratch held;
+  const int most = std::max(1, what.threads), lines = most + 2 * what.jobs;
+  auto* const line =
+      static_cast<Line*>(held.at_least(static_cast<std::size_t>(lines) * sizeof(Line)));
+  for (int i = 0; i < lines; ++i) new (line + i) Line;
+  points_ = line;
+  last_ = points_ + most;
+  steps_ = last_ + what.jobs;
+  if (most == 1) return work(0);
+
+  clock_ = CpuClock::of_this_thread();
+  strained_.store(false, std::memory_order_relaxed);
+  Crew crew(
+      most - 1, std::max(most, processors) - 1,
+      [](void* team, int thread) { static_cast<Team*>(team)->work(thread); }, this);
+  crew_ = &crew;
+  crew.gather(patience(what.work));
+  threads_ = crew.size();
+  groups_ = std::min(threads_, what.jobs);
+  crew.start();
+  work(0);
+  for (int i = 1; i < threads_; ++i) {
+    const auto finished = [&] { return crew.finished(i); };
+    // Cancelled, they return soon; their Team must not be gone before.
+    while (!wait(0, i, finished) && !finished()) yield();
+  }
+  strain::note(crew.missed() || strained_.load(std::memory_order_relaxed));
 }
 
 }  // namespace pyrnn

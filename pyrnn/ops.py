@@ -7,7 +7,7 @@ PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from . import _core, reference
 from . import checkpoint as chunks
@@ -24,7 +24,7 @@ __all__ = [
     "rnn_forward",
 ]
 
-_NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
 def rnn_forward(
@@ -96,11 +96,11 @@ def rnn_forward(
     >>> y.ravel().round(4).tolist()
     [0.7616, 0.9427]
     """
-    if nonlinearity not in _NONLINEARITIES:
+    if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            _NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
         )
         return reference.rnn_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
@@ -108,7 +108,7 @@ def rnn_forward(
             checkpoint=_steps(checkpoint),
         )  # fmt: skip
     y, h_n, _, tape = _forward(
-        _NONLINEARITIES[nonlinearity], x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+        NONLINEARITIES[nonlinearity], x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
     )  # fmt: skip
     return y, h_n, tape
@@ -174,7 +174,7 @@ def gru_forward(
     """
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            _gru(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
         )
         return reference.gru_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
@@ -182,7 +182,7 @@ def gru_forward(
             checkpoint=_steps(checkpoint),
         )  # fmt: skip
     y, h_n, _, tape = _forward(
-        _gru(reset_after), x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+        gru_name(reset_after), x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
     )  # fmt: skip
     return y, h_n, tape
@@ -355,7 +355,19 @@ def lstm_backward(
     return LstmGrads(dx, dh0, cast(Array, dc0), dw_ih, dw_hh, db_ih, db_hh)
 
 
-def _gru(reset_after: bool) -> str:
+def tape_inputs(tape: Tape) -> tuple[Any, ...]:
+    """What the compiled module takes first of a tape."""
+    return (
+        tape.x, tape.h0, tape.c0, tape.w_ih, tape.w_hh, tape.b_ih, tape.b_hh, tape.lengths,
+    )  # fmt: skip
+
+
+def tape_saved(tape: Tape) -> tuple[Any, ...]:
+    """What forward stored."""
+    return tape.gates, tape.h, tape.c
+
+
+def gru_name(reset_after: bool) -> str:
     return "gru" if reset_after else "gru_reset_before"
 
 
@@ -413,9 +425,6 @@ def _backward(
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)])
         return dx, dh0, dc0, *sums
-    inputs = (
-        tape.x, tape.h0, tape.c0, tape.w_ih, tape.w_hh, tape.b_ih, tape.b_hh, tape.lengths,
-    )  # fmt: skip
     return _core.backward(
-        tape.cell, inputs, (tape.gates, tape.h, tape.c), tape.reverse, dy, dh_n, dc_n
+        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n
     )

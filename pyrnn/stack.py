@@ -22,6 +22,7 @@ from .initialisation import INITIALISATIONS, generator, orthogonal, uniform
 from .layer_tape import LayerGrads, LayerTape, State
 from .layout import Stacked, checked_lengths, from_time_major, to_time_major
 from .module import Module
+from .passes import Pass, PassBack, backward_passes, forward_passes
 from .tape import Array, CheckpointTape, LayerInputs
 from .weights import GATES, parameter_names, parameter_shapes
 
@@ -214,23 +215,28 @@ class Recurrent(Module, Stacked, Generic[State]):
             tapes = tuple(chunks.unstacked(of_stack))
         dfirst: list[Any] = [None] * len(tapes)
         dparams: dict[str, Array] = {}
-        for layer in reversed(range(self.num_layers)):
-            dx: Array | None = None
-            for direction in range(count):
-                k = layer * count + direction
+        for group in reversed(self._groups(dropout is not None)):
+            backwards = group if count == 2 else group[::-1]
+            passes = []
+            for k in backwards:
                 part = dabove
                 if dabove is not None and count == 2:
-                    part = dabove[..., direction * size : (direction + 1) * size]
-                of_k = [None if d is None else d[k] for d in dlast]
-                of_x, *others = self._backward_op(tapes[k], part, *of_k)
+                    part = dabove[..., k % 2 * size : (k % 2 + 1) * size]
+                passes.append(
+                    PassBack(tapes[k], part, [None if d is None else d[k] for d in dlast])
+                )
+            dx: Array | None = None
+            gradients = backward_passes(self._backward_op, passes, count == 1)
+            for k, (of_x, *others) in zip(backwards, gradients, strict=True):
                 dfirst[k] = others[: len(dlast)]
                 # Without biases the names are fewer than the gradients.
                 dparams.update(zip(self._names[k], others[len(dlast) :], strict=False))
-                if direction == 0:
+                if count == 1 or k % 2 == 0:
                     dx = of_x
                 elif dx is not None:
                     with np.errstate(invalid="ignore", over="ignore"):
                         dx += of_x
+            layer = group[0] // count
             if layer > 0 and dropout is not None and dx is not None:
                 dx = _drop(dx, layer, *dropout)
             dabove = dx
@@ -313,32 +319,37 @@ class Recurrent(Module, Stacked, Generic[State]):
         options = self._keywords()
         dropout = None
 
-        tapes, last, halves = [], [], []
-        for k, weights_of in enumerate(self._weights):
-            if k >= count and k % count == 0 and train and self.dropout > 0:
+        zeros = np.zeros((batch, self.hidden_size), self.dtype) if first is None else None
+        tapes, last = [], []
+        for group in self._groups(train and self.dropout > 0):
+            layer = group[0] // count
+            if layer > 0 and train and self.dropout > 0:
                 if dropout is None:
                     # One draw, which NumPy makes under a lock: threads may share the layer.
                     dropout = int(self.rng.integers(2**63)), self.dropout
-                x = _drop(x, k // count, *dropout)
-            if first is None:
-                zeros = np.zeros((batch, self.hidden_size), self.dtype)
-                states = [zeros] * len(self._states)
-            else:
-                states = [s[k] for s in first]
-            y, *after, tape = self._forward_op(
-                x, *states, *weights_of(self.params),
-                lengths=lengths, reverse=k % count == 1, save=train, checkpoint=steps, **options,
-            )  # fmt: skip
-            last.append(after)
-            tapes.append(tape)
-            if count == 1:
-                x = y
-            elif k % 2 == 0:
-                halves = [y]
-            else:
-                x = np.concatenate([*halves, y], axis=2)
+                x = _drop(x, layer, *dropout)
+            passes = []
+            for k in group:
+                states: list[Any] = [zeros] * len(self._states)
+                if first is not None:
+                    states = [s[k] for s in first]
+                own_x = x if count == 2 or k == group[0] else None
+                passes.append(Pass(own_x, states, self._weights[k](self.params), k % count == 1))
+            made_here = forward_passes(self._forward_op, options, passes, lengths, train, steps)
+            for _, *after, tape in made_here:
+                last.append(after)
+                tapes.append(tape)
+            ys = [result[0] for result in made_here]
+            x = ys[-1] if count == 1 else np.concatenate(ys, axis=2)
         made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
         return from_time_major(x, layout), self._join(last, layout), made
+
+    def _groups(self, dropout: bool) -> list[list[int]]:
+        """What runs side by side: both directions of a layer, or layers with nothing between."""
+        rows = list(range(len(self._names)))
+        if self._directions == 1 and not dropout:
+            return [rows]
+        return [rows[k : k + self._directions] for k in rows[:: self._directions]]
 
     def _in_chunks(self, x: Array, layout: str, train: bool, steps: int | None) -> bool:
         """Whether all layers run chunk by chunk, and none keeps what it passes up."""

@@ -163,7 +163,7 @@ def packed_bytes(layer: Any, gates: int, columns: int, itemsize: int) -> int:
     total = 0
     for k in range(layer.num_layers):
         width = layer.input_size if k == 0 else size
-        bias = -(-columns * size // line) * line
+        bias = columns * padded
         total += -(-(bias + gates * padded * (width + size)) * itemsize // 128) * 128
     return total
 

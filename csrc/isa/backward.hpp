@@ -3,7 +3,7 @@
 #pragma once
 
 #include "gradients.hpp"
-#include "scan.hpp"
+#include "schedule.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -11,16 +11,8 @@ namespace {
 template <class Cell, class T>
 class BackwardScan {
  public:
-  static void run(const Backward<T>& call, Team& team) {
-    BackwardScan scan(call);
-    Carver measure;
-    scan.carve(measure);
-    Carver carver(Team::scratch(measure.used()));
-    scan.carve(carver);
-    const auto body = [](void* context, Worker& worker) {
-      static_cast<BackwardScan*>(context)->work(worker);
-    };
-    team.run(scan.plan_.threads, body, &scan);
+  static void run(const Backward<T>* calls, int count, bool chained, Team& team) {
+    run_calls<BackwardScan>(calls, count, chained, team);
   }
 
  private:
@@ -38,15 +30,26 @@ class BackwardScan {
     Index* row;                    // [K]
   };
 
-  explicit BackwardScan(const Backward<T>& call)
+  template <class Scan, class Call>
+  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  template <class Scan, class Call>
+  friend bool together(const Call& call, bool chained);
+  static constexpr bool walks_back = true;
+
+  BackwardScan(const Backward<T>& call, const Place& place)
       : call_(call),
         T_(call.in.shape.B == 0 ? 0 : call.in.shape.T),  // no rows, no steps to walk
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), Team::max_threads())),
+        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
+        chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
+
+  int threads() const { return plan_.threads; }
+  double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
+  void begin() const {}
 
   // Values of a row of gradients of `gates` gates, by panels. One line more keeps the rows of a column
   // from meeting in the same sets of a cache.
@@ -91,7 +94,7 @@ class BackwardScan {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    const Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, worker);
     const Index own = worker.index * block_ * B_;
     Lists lists{lists_.da_x + own,   {},
                 lists_.x + own,      lists_.dx + own,
@@ -106,6 +109,9 @@ class BackwardScan {
     for (Index i = time.blocks() - 1; i >= 0; --i) {
       const Range steps = time.steps(i);
       const Index alive_before = alive;
+      share.follow<T>(plan_, rows, H_, worker);
+      const Index done = T_ - steps.first;
+      if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, done)) return;
       for (Index s = steps.size() - 1; s >= 0; --s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
@@ -115,6 +121,7 @@ class BackwardScan {
       const Index K = list(places, steps, lists, alive_before);
       if (!worker.barrier()) return;  // the window is complete
       input_gradient(worker, lists, K);
+      if (chunk_ > 0 && !worker.publish(done)) return;
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
       weight_gradients(worker, lists, K, i + 1 == time.blocks() && !call_.accumulate);
@@ -197,7 +204,7 @@ class BackwardScan {
     return da_h_[phase] + k * window_size(gates_of(phase));
   }
 
-  bool step(Worker& worker, const Share& share, const Places<T>& places, Range rows, Index t,
+  bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
             Index block_first) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
@@ -217,21 +224,24 @@ class BackwardScan {
         c[i - rows.first] = (phase > 0 ? d_reset_h_ : call_.dh0) + row * H_;
       }
       if (!worker.proceed(cost_of_step_)) return false;
-      return carry_back<phase>(worker, share, rows.size(), {a, 1, c});
+      return carry_back<phase>(worker, share, places, rows.size(), {a, 1, c});
     });
   }
 
   // dh += W_hh^T da_h. Of other workers' gates, those of the first are asked for first, as in forward.
   template <int phase>
-  bool carry_back(Worker& worker, const Share& share, Index n, const RowPointers<T>& rows) const {
+  bool carry_back(Worker& worker, Share& share, const Places<T>& places, Index n,
+                  const RowPointers<T>& rows) const {
     constexpr int gates = gates_of(phase);
     const Panels<T>& w = hidden_[phase];
-    const Range panels = share.panels;
     if (plan_.by_rows) {
+      const Range panels = share.panels;
       multiply<phase == 0 ? Base::self : Base::zero>(n, rows, w, panels.first, panels.last);
       return true;
     }
-    worker.arrive();
+    if (!worker.arrive()) return false;
+    share.follow<T>(plan_, places.rows, H_, worker);
+    const Range panels = share.panels;
     for (int other = 0; other < worker.count; ++other) {
       if (!worker.await(other)) return false;
       const Range theirs = part(panels_of<T>(H_), other, worker.count);
@@ -377,6 +387,7 @@ class BackwardScan {
   const Backward<T>& call_;
   const Index T_, B_, I_, H_;
   const Plan plan_;
+  const Index chunk_;
   const double cost_of_step_;
   const Index block_;  // steps
 

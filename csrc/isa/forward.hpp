@@ -2,6 +2,7 @@
 // W_hh h_{t-1}, phase by phase, and the cell's pointwise part.
 #pragma once
 
+#include "schedule.hpp"
 #include "weights.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -10,22 +11,8 @@ namespace {
 template <class Cell, class T, class Operand = Panels<T>>
 class ForwardScan {
  public:
-  static void run(const Forward<T>& call, Team& team) {
-    ForwardScan scan(call);
-    Carver measure;
-    scan.carve(measure);
-    Carver carver(Team::scratch(measure.used()));
-    scan.carve(carver);
-    if (call.packed == nullptr) scan.weights_.sum_biases(call.in.params);
-    const auto body = [](void* context, Worker& worker) {
-      auto& self = *static_cast<ForwardScan*>(context);
-      if (self.call_.save) {
-        self.template work<true>(worker);
-      } else {
-        self.template work<false>(worker);
-      }
-    };
-    team.run(scan.plan_.threads, body, &scan);
+  static void run(const Forward<T>* calls, int count, bool chained, Team& team) {
+    run_calls<ForwardScan>(calls, count, chained, team);
   }
 
  private:
@@ -33,17 +20,33 @@ class ForwardScan {
   static constexpr Index W = panel_width<T>;
   static constexpr Index at_once = panels_of_a_tile<Cell>;
 
-  explicit ForwardScan(const Forward<T>& call)
+  template <class Scan, class Call>
+  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  template <class Scan, class Call>
+  friend bool together(const Call& call, bool chained);
+  static constexpr bool walks_back = false;
+
+  ForwardScan(const Forward<T>& call, const Place& place)
       : call_(call),
         T_(call.in.shape.B == 0 ? 0 : call.in.shape.T),  // no rows, no steps to walk
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), Team::max_threads())),
+        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
         fused_(Cell::phases == 1 && packs() && plan_.by_rows && B_ >= rows_to_fuse * plan_.threads),
+        chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
     const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
-    block_ = fused_ ? 1 : clamp(block_bytes / max(1, bytes), 1, max(1, T_));
+    block_ = fused_ ? T_ : block_bytes / max(1, bytes);
+    if (chunk_ > 0) block_ = min(block_, chunk_);
+    block_ = clamp(block_, 1, max(1, T_));
+    stored_ = fused_ ? 1 : block_;
+  }
+
+  int threads() const { return plan_.threads; }
+  double work_of_all() const { return cost_of_step_ * double(T_); }
+  void begin() {
+    if (call_.packed == nullptr) weights_.sum_biases(call_.in.params);
   }
 
   Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
@@ -55,9 +58,9 @@ class ForwardScan {
       weights_ = Weights<Cell, T, Operand>(carver, I_, H_, packs() && !gathers(), packs());
     }
     once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
-    window_ = fused_ ? nullptr : carver.take<T>(block_ * B_ * sums_size());
+    window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
-    const Index lists = block_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
+    const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists)};
   }
 
@@ -83,18 +86,20 @@ class ForwardScan {
     StepRow<T>* row;
   };
 
+  void work(Worker& worker) { call_.save ? work<true>(worker) : work<false>(worker); }
+
   template <bool save>
   void work(Worker& worker) {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    const Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, worker);
     if (packs() && call_.packed == nullptr) {
       pack(plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels);
       if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
-    const Index list = block_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
+    const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
     const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list};
 
     start_cells<save>(share, rows);
@@ -103,6 +108,7 @@ class ForwardScan {
     for (Index i = 0; i < time.blocks(); ++i) {
       const Range steps = time.steps(i);
       if (!worker.proceed(cost_of_step_ * double(steps.size()))) return;
+      if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, steps.last)) return;
       if (!fused_) project(worker, share, places, steps, lists, alive);
       for (Index s = 0; s < steps.size(); ++s) {
         const Index t = time.at(steps, s);
@@ -111,6 +117,9 @@ class ForwardScan {
         const Index first = window_row(t, 0, steps.first);
         if (!step<save>(worker, share, places, own, t, first, lists)) return;
       }
+      if (chunk_ == 0) continue;
+      if (!worker.publish(steps.last)) return;
+      share.follow<T>(plan_, rows, H_, worker);
     }
     finish<save>(share, places);
   }
@@ -196,7 +205,7 @@ class ForwardScan {
 
   // Advances the worker's rows and units by one step. False once the call is cancelled.
   template <bool save>
-  bool step(Worker& worker, const Share& share, const Places<T>& places, Range rows, Index t,
+  bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
             Index window_first, const RowLists& lists) const {
     const Index n = rows.size();
     for (Index i = 0; i < n; ++i) {
@@ -219,8 +228,11 @@ class ForwardScan {
       }
       if (!add_hidden<phase, save>(worker, share, n, lists)) return false;
       // The next product reads what every worker wrote.
-      if (!plan_.by_rows) worker.arrive();
-      return worker.proceed(cost_of_step_);
+      if (!worker.proceed(cost_of_step_)) return false;
+      if (plan_.by_rows) return true;
+      if (!worker.arrive()) return false;
+      share.follow<T>(plan_, places.rows, H_, worker);
+      return true;
     });
   }
 
@@ -334,8 +346,10 @@ class ForwardScan {
   const Index T_, B_, I_, H_;
   const Plan plan_;
   const bool fused_;  // W_ih x step by step beside W_hh h, not for a block of steps before
+  const Index chunk_;
   const double cost_of_step_;
-  Index block_;  // steps whose W_ih x is computed at once
+  Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
+  Index stored_;  // steps whose sums are stored
 
   Weights<Cell, T, Operand> weights_;
   T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]

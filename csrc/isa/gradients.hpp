@@ -2,7 +2,7 @@
 // db[m] += sum_k d[k][m]. Threads share the outputs, never k, so that sums do not depend on them.
 #pragma once
 
-#include "gemm.hpp"
+#include "pack.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {

@@ -18,7 +18,7 @@ class LinearForward {
     Carver carver(Team::scratch(measure.used()));
     linear.carve(carver);
     team.run(
-        linear.plan_.threads,
+        {linear.plan_.threads},
         [](void* context, Worker& worker) { static_cast<LinearForward*>(context)->work(worker); },
         &linear);
   }
@@ -81,7 +81,7 @@ class LinearBackward {
     Carver carver(Team::scratch(measure.used()));
     linear.carve(carver);
     team.run(
-        linear.plan_.threads,
+        {linear.plan_.threads},
         [](void* context, Worker& worker) { static_cast<LinearBackward*>(context)->work(worker); },
         &linear);
   }

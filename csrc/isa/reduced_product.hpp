@@ -18,7 +18,7 @@ class ProductOf {
     Carver carver(Team::scratch(measure.used()));
     product.carve(carver);
     team.run(
-        Team::max_threads(),
+        {Team::max_threads()},
         [](void* context, Worker& worker) { static_cast<ProductOf*>(context)->work(worker); },
         &product);
   }

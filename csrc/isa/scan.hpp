@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cell.hpp"
+#include "pack.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -113,16 +114,28 @@ PYRNN_INLINE Range units_of(Range panels, Index hidden) {
   return {min(hidden, panels.first * panel_width<T>), min(hidden, panels.last * panel_width<T>)};
 }
 
+// What a scan is told about its place among the calls that run side by side.
+struct Place {
+  int max_threads;  // that it may use
+  // Steps after which it says how far it is, and before which it waits for the call whose output it
+  // reads; 0 where no such call runs beside it.
+  Index chunk;
+};
+
 // A worker's part of every step.
 struct Share {
   Range rows;    // of the order
   Range panels;  // of one block of H columns
   Range units;   // the same in columns
+  int workers;
 
   template <class T>
   static Share of(const Plan& plan, const Rows& rows, Index hidden, const Worker& worker) {
     if (plan.by_rows) {
-      return {rows.share(worker.index, worker.count), {0, panels_of<T>(hidden)}, {0, hidden}};
+      return {rows.share(worker.index, worker.count),
+              {0, panels_of<T>(hidden)},
+              {0, hidden},
+              worker.count};
     }
     return by_units<T>(rows.batch_size, hidden, worker);
   }
@@ -130,7 +143,13 @@ struct Share {
   template <class T>
   static Share by_units(Index batch_size, Index hidden, const Worker& worker) {
     const Range own = part(panels_of<T>(hidden), worker.index, worker.count);
-    return {{0, batch_size}, own, units_of<T>(own, hidden)};
+    return {{0, batch_size}, own, units_of<T>(own, hidden), worker.count};
+  }
+
+  // To be called after each meeting: worker 0 may be left alone with all there is to do.
+  template <class T>
+  PYRNN_INLINE void follow(const Plan& plan, const Rows& all, Index hidden, const Worker& worker) {
+    if (workers != worker.count) *this = of<T>(plan, all, hidden, worker);
   }
 };
 

@@ -24,13 +24,16 @@ class StackStep {
     const Index weights = G * H * (layers[0].I + H);
     const Plan plan = Plan::of(weights, B, 1, panels_of<T>(H), max_threads(weights * B));
     if (plan.threads == 1) {
-      Worker alone(team, 0, 1);
+      Worker alone = team.alone();
       return step.work(alone);
     }
     const auto body = [](void* context, Worker& worker) {
       static_cast<StackStep*>(context)->work(worker);
     };
-    team.run(plan.threads, body, &step);
+    Run what;
+    what.threads = plan.threads;
+    what.work = double(weights) * double(B) * count;
+    team.run(what, body, &step);
   }
 
  private:

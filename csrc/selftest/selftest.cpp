@@ -101,7 +101,7 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   forward.h_n = r.h_n.data();
   forward.c_n = r.c_n.data_or_null();
   Team team(nullptr);
-  cell.forward(forward, team);
+  cell.forward(&forward, 1, false, team);
   if (!save) return r;
 
   Backward<T> backward{};
@@ -117,7 +117,7 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   backward.dw_hh = r.dw_hh.data();
   backward.db_ih = r.db_ih.data_or_null();
   backward.db_hh = r.db_hh.data_or_null();
-  cell.backward(backward, team);
+  cell.backward(&backward, 1, false, team);
   return r;
 }
 
