@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from cases import Array, Case, Problem
 from peer import CLASS, Peer, state_names
 
 import pyrnn
+from pyrnn import _core
 
 
 class Layer(Peer):
@@ -71,19 +71,6 @@ class Reference(Layer):
             return super().train()
 
 
-@cache
-def _freezes(precision: str) -> bool:
-    """Whether this pyrnn has frozen layers of the precision."""
-    layer = pyrnn.LSTM(1, 1)
-    if not hasattr(layer, "freeze"):
-        return False
-    try:
-        layer.freeze(precision)
-    except ValueError:
-        return False
-    return True
-
-
 class Pyrnn(Layer):
     """What one would use: a frozen layer, or its stream for a single step; a layer for training."""
 
@@ -93,17 +80,17 @@ class Pyrnn(Layer):
     def __init__(self, problem: Problem, threads: int) -> None:
         super().__init__(problem, threads)
         case = problem.case
-        self.call, self.stream = self.layer, None
-        if case.mode == "infer" and _freezes(self.precision(case)):
-            self.call = self.layer.freeze(self.precision(case))
+        self.stream = None
+        if case.mode == "infer":
+            self.frozen = self.layer.freeze(self.precision(case))
             if case.seq_len == 1 and not case.bidirectional and not case.ragged:
-                self.stream = self.call.stream(case.batch_size)
+                self.stream = self.frozen.stream(case.batch_size)
                 self.stream.reset(self.state)
                 self.x_t = problem.x[0]
 
     @classmethod
     def supports(cls, case: Case) -> bool:
-        return case.mode in cls.modes and (not case.precision or _freezes(case.precision))
+        return case.mode in cls.modes and cls.precision(case) in _core.precisions()
 
     @classmethod
     def precision(cls, case: Case) -> str:
@@ -114,7 +101,7 @@ class Pyrnn(Layer):
         # compared with the reference.
         if self.stream is not None:
             return self.stream.step(self.x_t)
-        return self.call(self.problem.x, self.state, self.lengths)
+        return self.frozen(self.problem.x, self.state, self.lengths)
 
     def named(self, result: Any) -> dict[str, Array]:
         if self.stream is not None:
