@@ -40,7 +40,7 @@ CALLS = {
     "stack": ("pyrnn.GRU(16, 32, 3)", "(T, 4, 16)", "float32", ""),
     "unbatched": ("pyrnn.LSTM(16, 64, 2)", "(T, 16)", "float32", ""),
     "batch-first": ("pyrnn.RNN(16, 32, batch_first=True)", "(4, T, 16)", "float32", ""),
-    "tokens": ("pyrnn.LSTM(16, 32)", "(T, 4)", "uint8", ""),
+    "tokens": ("pyrnn.RNN(16, 2)", "(T, 64)", "uint8", ""),
     "ragged": ("pyrnn.GRU(16, 32, 2)", "(T, 4, 16)", "float32", "lengths=[T, 1, T // 2, T]"),
 }
 
