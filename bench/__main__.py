@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,44 +15,95 @@ sys.path[:1] = [str(_HERE), str(_HERE.parent / "tests")]
 
 from threads import cores, keep_to  # noqa: E402
 
+_WHAT = {
+    "compare": "pyrnn and its peers, case by case (default)",
+    "sweep": "time over T, B, H and threads, with the slope",
+    "load": "pyrnn beside a busy process, beside PyTorch's threads, and on denormal numbers",
+    "jitter": "the steps of a stream: median, percentiles, maximum",
+    "figure": "draw the figures of --save's folder again",
+}
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Verify every library against the float64 reference, then time them in turn. "
-        "Times are medians in µs; share is the bound of this machine over pyrnn's time, "
-        "ratio the best peer's time over pyrnn's.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Verify every library against the float64 reference, then time them in turn.\n"
+        "Times are medians in µs; share is the bound of this machine over pyrnn's time,\n"
+        "ratio the best peer's time over pyrnn's.\n\n"
+        + "\n".join(f"  {name:8} {what}" for name, what in _WHAT.items()),
     )
-    parser.add_argument("--filter", default="", help="only cases whose name contains this text")
+    parser.add_argument("what", nargs="?", choices=tuple(_WHAT), default="compare", metavar="WHAT")
+    parser.add_argument(
+        "--filter", default="", help="only cases whose name matches, such as lstm-256.*t1$"
+    )
     parser.add_argument("--peers", help="comma-separated names, pyrnn among them; default: all")
     parser.add_argument("--threads", type=int, default=cores(), help="for every library")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each case")
-    parser.add_argument("--repeat", type=int, help="this many rounds instead of --seconds")
-    parser.add_argument("--grid", action="store_true", help="every cell at H = 64 to 512, T = 100")
-    parser.add_argument("--json", type=Path, help="also write every sample to this file")
+    parser.add_argument("--isa", default="", help="pyrnn's kernels: avx512, avx2, baseline, ...")
+    parser.add_argument("--seconds", type=float, help="time for each case")
+    parser.add_argument("--repeat", type=int, help="compare: so many rounds, not --seconds")
+    parser.add_argument("--full", action="store_true", help="compare: every case there is")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="jitter: of the stream")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write JSON and PNG there")
     arguments = parser.parse_args()
     if not 1 <= arguments.threads <= cores():
         parser.error(f"--threads: expected 1 to {cores()}, got {arguments.threads}")
-    if arguments.repeat is not None and arguments.repeat < 1:
-        parser.error(f"--repeat: expected at least 1, got {arguments.repeat}")
+    for name in ("repeat", "steps"):
+        if (given := getattr(arguments, name)) is not None and given < 1:
+            parser.error(f"--{name}: expected at least 1, got {given}")
+    if arguments.what == "figure" and arguments.save is None:
+        parser.error("figure: expected --save DIR, the folder of an earlier run")
     return arguments
 
 
-def main() -> int:
-    arguments = _arguments()
+def _run(arguments: argparse.Namespace) -> None:
+    # The processes of the libraries inherit both.
     keep_to(arguments.threads)
-    from compare import Mismatch
-    from report import report, select
+    if arguments.isa:
+        os.environ["PYRNN_ISA"] = arguments.isa
+    threads, folder, part = arguments.threads, arguments.save, arguments.filter
+    if arguments.what == "compare":
+        from report import report, select
 
+        cases, kinds = select(part, arguments.full, arguments.peers)
+        report(cases, kinds, threads, arguments.seconds or 2.0, arguments.repeat, folder)
+    elif arguments.what == "sweep":
+        import sweep
+        from report import chosen
+
+        peers = chosen(arguments.peers or "pyrnn,torch")
+        sweep.report(peers, threads, arguments.seconds or 0.5, part, folder)
+    elif arguments.what == "load":
+        import load
+
+        load.report(threads, arguments.seconds or 1.0, part, folder)
+    elif arguments.what == "jitter":
+        import jitter
+        from report import chosen
+
+        jitter.report(chosen(arguments.peers or "pyrnn"), threads, arguments.steps, folder)
+    else:
+        from figure import draw_comparison, draw_sweeps
+
+        for name, draw in (("bench", draw_comparison), ("sweep", draw_sweeps)):
+            if (file := folder / f"{name}.json").exists():
+                print(draw(file))
+
+
+def main() -> int:
     try:
-        cases, kinds = select(arguments.filter, arguments.grid, arguments.peers)
+        _run(_arguments())
     except ValueError as error:
         print(f"python -m bench: {error}", file=sys.stderr)
         return 2
-    try:
-        report(cases, kinds, arguments.threads, arguments.seconds, arguments.repeat, arguments.json)
-    except Mismatch as mismatch:
-        print(mismatch, file=sys.stderr)
+    except ImportError as error:
+        # An instruction set that is not there, or a library of an extra.
+        print(f"python -m bench: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__name__ != "Mismatch":
+            raise
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,37 +23,63 @@ from cases import Case
 import pyrnn
 from pyrnn import _core
 
+DTYPES = ("float32", "float64")
+
+# One in each of L1, L2, L3 and memory of current processors, per thread.
+SIZES = (1 << 14, 1 << 18, 3 << 20, 1 << 27)
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Rates of one thread, measured in this run."""
+    """Rates of ``threads`` threads together, measured in this run."""
 
+    threads: int
     fma: dict[str, float]  # dtype -> GFLOP/s
-    activation: dict[str, float]  # dtype -> ns per tanh or sigmoid
-    read: dict[int, float] = field(default_factory=dict)  # bytes -> GB/s, as they were asked for
+    activation: dict[str, float]  # dtype -> ns per tanh or sigmoid, on one thread
+    region_ns: float  # a parallel region that does nothing
+    barrier_ns: float
+    latency_ns: float  # a cache line from core to core; NaN on one core
+    read: dict[int, float] = field(default_factory=dict)  # bytes per thread -> GB/s
 
     def read_rate(self, nbytes: float) -> float:
-        """GB/s of one thread that keeps reading ``nbytes``."""
+        """GB/s of all threads together, each reading ``nbytes`` of its own again and again."""
         # Below a page nothing but L1 is measured anyway.
         size = max(4096, round(nbytes))
         if size not in self.read:
-            self.read[size] = _core.read_rate(size)
+            self.read[size] = _core.read_rate(size, self.threads)
         return self.read[size]
 
-    def bound(self, case: Case, threads: int) -> float:
-        """Seconds. Training counts FLOPs and weights alone, without the activations."""
-        rate = self.fma[case.dtype] * threads * 1e9
-        recurrent_reads = case.seq_len * case.num_layers * case.directions * case.recurrent_bytes
-        bandwidth = self.read_rate(case.recurrent_bytes / threads) * threads * 1e9
-        loop = max(case.recurrent_flops / rate, recurrent_reads / bandwidth)
+    def bound(self, case: Case) -> float:
+        """Seconds. Training counts FLOPs and weights alone, without the activations.
+
+        Of reduced precision too: the rate of its products differs between processors and is not
+        measured.
+        """
+        rate = float("inf") if case.precision else self.fma[case.dtype] * 1e9
+        reads = case.seq_len * case.num_layers * case.directions * case.recurrent_bytes
+        bandwidth = self.read_rate(case.recurrent_bytes / self.threads) * 1e9
+        loop = max(case.recurrent_flops / rate, reads / bandwidth)
         if case.mode == "infer":
-            activations = case.activations * self.activation[case.dtype] * 1e-9 / threads
-            input_bytes = case.input_flops / (2 * case.seq_len * case.batch_size)
-            input_bytes *= np.dtype(case.dtype).itemsize
-            weights = input_bytes / (self.read_rate(input_bytes / threads) * threads * 1e9)
+            activations = case.activations * self.activation[case.dtype] * 1e-9 / self.threads
+            weights = case.input_bytes / (self.read_rate(case.input_bytes / self.threads) * 1e9)
             return loop + max(case.input_flops / rate, weights) + activations
         gradient_of_weights = case.recurrent_flops / rate
         return 2 * loop + gradient_of_weights + 3 * case.input_flops / rate
+
+    def again(self) -> Limits:
+        """The same, measured now; activations, which take longest, as they were."""
+        return replace(_probe(self.threads), activation=self.activation)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "threads": self.threads,
+            "fma_gflops": self.fma,
+            "read_gbs": {str(size): rate for size, rate in self.read.items()},
+            "activation_ns": self.activation,
+            "empty_region_ns": self.region_ns,
+            "barrier_ns": self.barrier_ns,
+            "core_latency_ns": self.latency_ns if self.latency_ns > 0 else None,
+        }
 
 
 def seconds_per_call(call: Callable[[], Any], at_least: float = 0.02) -> float:
@@ -76,15 +102,34 @@ def seconds_per_call(call: Callable[[], Any], at_least: float = 0.02) -> float:
     return best / count
 
 
-def measure_limits() -> Limits:
-    probe = _core.probe()
-    activation = {}
-    for dtype in ("float32", "float64"):
+def _probe(threads: int) -> Limits:
+    found = _core.probe(threads)
+    fma = {dtype: found[f"fma_{dtype}"] for dtype in DTYPES}
+    latency = _core.core_latency()
+    return Limits(threads, fma, {}, found["region_ns"], found["barrier_ns"], latency)
+
+
+def measure_limits(threads: int) -> Limits:
+    limits = _probe(threads)
+    for dtype in DTYPES:
         # 8192 elements stay in L1 or L2 and hide the cost of the call.
         x = np.linspace(-4, 4, 8192, dtype=dtype)
         calls = [partial(_core.vecmath, name, x) for name in ("tanh", "sigmoid")]
-        activation[dtype] = max(map(seconds_per_call, calls)) / x.size * 1e9
-    return Limits({dtype: probe[f"fma_{dtype}"] for dtype in activation}, activation)
+        limits.activation[dtype] = max(map(seconds_per_call, calls)) / x.size * 1e9
+    for size in SIZES:
+        limits.read_rate(size)
+    return limits
+
+
+def text(limits: Limits) -> str:
+    """One line for people."""
+    fma = ", ".join(f"{dtype} {rate:.0f} GFLOP/s" for dtype, rate in limits.fma.items())
+    reads = ", ".join(f"{s >> 10} KiB {limits.read_rate(s):.0f}" for s in SIZES)
+    line = f"{limits.threads} thread{'s'[: limits.threads > 1]}: FMA {fma}; read GB/s {reads}"
+    if limits.threads > 1:
+        line += f"; region {limits.region_ns:.0f} ns, barrier {limits.barrier_ns:.0f} ns"
+        line += f"; core to core {limits.latency_ns:.0f} ns"
+    return line
 
 
 def _processor() -> str:
@@ -100,7 +145,7 @@ def _processor() -> str:
 def describe() -> dict[str, Any]:
     """Processor, cores, versions and the build of pyrnn."""
     versions = {}
-    for package in ("numpy", "torch", "onnxruntime", "jax"):
+    for package in ("numpy", "torch", "onnxruntime", "openvino", "jax"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

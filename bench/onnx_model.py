@@ -37,6 +37,10 @@ def build(problem: Problem) -> bytes:
     if case.num_layers > 1:
         above = np.array([case.seq_len, case.batch_size, both * hidden])
         constants.append(numpy_helper.from_array(above, "above"))
+    lengths = ""
+    if case.lengths is not None:
+        lengths = "lengths"
+        constants.append(numpy_helper.from_array(case.lengths.astype(np.int32), lengths))
     nodes = []
     for layer in layers:
         for name, kinds in (
@@ -55,7 +59,7 @@ def build(problem: Problem) -> bytes:
         nodes.append(
             helper.make_node(
                 case.cell.upper(),
-                [f"x{layer}" if layer else "x", f"W{layer}", f"R{layer}", f"B{layer}", ""]
+                [f"x{layer}" if layer else "x", f"W{layer}", f"R{layer}", f"B{layer}", lengths]
                 + [f"{letter}0_{layer}" for letter in letters],
                 ["y" if last else f"y{layer}", *(f"{letter}_n_{layer}" for letter in letters)],
                 **options,
@@ -82,3 +86,12 @@ def build(problem: Problem) -> bytes:
     # Opset 17 and IR 8 are old enough for every ONNX Runtime of the last years.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
+
+
+def feeds(problem: Problem) -> dict[str, Array]:
+    """The model's inputs by name."""
+    found = {"x": problem.x}
+    for letter, stacked in zip("hc", problem.state, strict=False):
+        layers = np.split(stacked, problem.case.num_layers)
+        found |= {f"{letter}0_{layer}": part for layer, part in enumerate(layers)}
+    return found

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cases import CASES, GRID, Case
-from compare import Row, run
-from machine import describe, measure_limits
-from peers import PEERS, Peer
+from cases import DEFAULT, FULL, Case
+from compare import run
+from figure import draw_comparison
+from machine import Limits, describe, measure_limits, text
+from peer import Peer
+from peers import PEERS
+from pyrnn_peers import Pyrnn
+from results import Row, micros, save, table_head, table_line
 
 
-def select(text: str, grid: bool, names: str | None) -> tuple[list[Case], list[type[Peer]]]:
-    """The cases whose name contains ``text``, and the installed peers of ``names``.
+def select(part: str, full: bool, names: str | None) -> tuple[list[Case], list[type[Peer]]]:
+    """The cases whose name matches ``part``, and the installed peers of ``names``.
 
     Raises
     ------
     ValueError
         No such case, an unknown peer, or pyrnn not among the peers.
     """
-    cases = [case for case in (GRID if grid else CASES) if text in case.name]
+    cases = [case for case in (FULL if full else DEFAULT) if matches(part, case.name)]
     if not cases:
-        raise ValueError(f"--filter: no case's name contains {text!r}")
+        raise ValueError(f"--filter: no case's name matches {part!r}")
+    return cases, chosen(names)
+
+
+def matches(part: str, name: str) -> bool:
+    """Whether the name contains the regular expression.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    try:
+        return re.search(part, name) is not None
+    except re.error as error:
+        raise ValueError(f"--filter: {error} in {part!r}") from None
+
+
+def chosen(names: str | None) -> list[type[Peer]]:
+    """The installed peers of the comma-separated names; None stands for all.
+
+    Raises
+    ------
+    ValueError
+        An unknown peer, or pyrnn not among them.
+    """
     known = [peer.name for peer in PEERS]
     wanted = known if names is None else [name.strip() for name in names.split(",")]
     if unknown := sorted(set(wanted) - set(known)):
         raise ValueError(f"--peers: expected names of {', '.join(known)}, got {', '.join(unknown)}")
-    if "pyrnn" not in wanted:
-        raise ValueError("--peers: expected pyrnn among them")
+    if Pyrnn.name not in wanted:
+        raise ValueError(f"--peers: expected {Pyrnn.name} among them")
     kinds = []
     for peer in PEERS:
         if peer.name not in wanted:
@@ -38,24 +68,37 @@ def select(text: str, grid: bool, names: str | None) -> tuple[list[Case], list[t
             print(f"{peer.name}: left out, {module} is not installed", file=sys.stderr)
         else:
             kinds.append(peer)
-    return cases, kinds
+    return kinds
 
 
-def _micros(seconds: float) -> str:
-    us = seconds * 1e6
-    return f"{us / 1000:.1f}k" if us >= 1e4 else f"{us:.0f}" if us >= 100 else f"{us:.1f}"
+def introduce(threads: int) -> tuple[dict[str, Any], list[Limits]]:
+    """The machine and its limits for one thread and for all, printed and returned."""
+    machine = describe()
+    limits = [measure_limits(n) for n in sorted({1, threads})]
+    print(f"{machine['processor']}, {threads} of {machine['cores']} processors")
+    print(", ".join(f"{name} {v}" for name, v in machine["versions"].items()))
+    print(f"kernels: {machine['build']['isa']}, {machine['build']['compiler']}")
+    for each in limits:
+        print(text(each))
+    print(flush=True)
+    return machine, limits
 
 
-def _table_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _latency(row: Row) -> str:
+    return "–" if not row.latency[0] > 0 else "/".join(f"{ns:.0f}" for ns in row.latency)
 
 
-def _line(row: Row, names: Sequence[str]) -> str:
+def line(row: Row, names: Sequence[str]) -> str:
     cells = [row.case.name]
-    cells += [_micros(row.median(name)) if name in row.samples else "–" for name in names]
-    cells += [f"{row.gflops:.1f}", _micros(row.bound), f"{row.share:.0%}"]
+    cells += [micros(row.median(name)) if name in row.samples else "–" for name in names]
+    cells += [f"{row.gflops:.1f}", micros(row.bound), f"{row.share:.0%}"]
     cells += [row.best_peer or "–", "–" if row.ratio is None else f"{row.ratio:.2f}"]
-    return _table_line(cells)
+    return table_line([*cells, f"{row.fma:.0f}", _latency(row)])
+
+
+def head(names: Sequence[str]) -> str:
+    measured = ["GFLOP/s", "bound", "share", "best peer", "ratio", "FMA limit", "latency"]
+    return table_head(["case", *names, *measured])
 
 
 def report(
@@ -64,38 +107,30 @@ def report(
     threads: int,
     seconds: float,
     repeat: int | None,
-    file: Path | None,
+    folder: Path | None,
 ) -> None:
-    """Run the cases, print a Markdown table as they end, and write everything to ``file``.
+    """Run the cases, print a Markdown table as they end, and save bench.json and bench.png.
 
     Times are in µs, ``k`` for thousands.
     """
-    machine, limits = describe(), measure_limits()
-    print(f"{machine['processor']}, {threads} of {machine['cores']} cores")
-    print(", ".join(f"{name} {v}" for name, v in machine["versions"].items()))
-    print(f"kernels: {machine['build']['isa']}")
-    print("one thread: " + ", ".join(f"{k} FMA {v:.0f} GFLOP/s" for k, v in limits.fma.items()))
-    reads = [f"{n >> 10} KiB {limits.read_rate(n):.0f} GB/s" for n in (1 << 14, 1 << 18, 1 << 22)]
-    print("one thread: read " + ", ".join(reads))
-    print()
+    machine, limits = introduce(threads)
     names = [kind.name for kind in kinds]
-    head = ["case", *names, "GFLOP/s", "bound", "share", "best peer", "ratio"]
-    print(_table_line(head))
-    print(_table_line(["---"] * len(head)), flush=True)
+    print(head(names), flush=True)
     rows = []
     for case in cases:
-        row = run(case, kinds, threads, limits, seconds, repeat)
-        print(_line(row, names), flush=True)
-        rows.append(row.as_dict())
-    if file is not None:
-        result = {
-            "machine": machine,
-            "threads": threads,
-            "limits": {
-                "fma_gflops": limits.fma,
-                "read_gbs": limits.read,
-                "activation_ns": limits.activation,
-            },
-            "rows": rows,
-        }
-        file.write_text(json.dumps(result, indent=1) + "\n")
+        if not Pyrnn.supports(case):
+            print(f"{case.name}: left out, pyrnn has no such layer", file=sys.stderr)
+            continue
+        row = run(case, kinds, threads, limits[-1], seconds, repeat)
+        print(line(row, names), flush=True)
+        rows.append(row)
+    if folder is not None:
+        file = folder / "bench.json"
+        save(
+            file,
+            machine,
+            [each.as_dict() for each in limits],
+            threads=threads,
+            rows=[row.as_dict() for row in rows],
+        )
+        draw_comparison(file)

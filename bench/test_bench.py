@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from cases import CASES, Case, problem
 from compare import authority, verify
-from peers import PEERS, Peer
+from peer import Peer
+from peers import PEERS
 from threads import cores
 
 

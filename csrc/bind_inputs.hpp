@@ -27,7 +27,10 @@ auto with_dtype(bool is_float32, F f) {
   return is_float32 ? f(float()) : f(double());
 }
 
-inline Array check_lengths(const py::object& object, Index T, Index B) {
+// Where a call begins within the sequences that `lengths` speaks of: a chunk of a longer pass.
+constexpr Index whole = -1;
+
+inline Array check_lengths(const py::object& object, Index T, Index B, Index start = whole) {
   const Array given = Array::ensure(object);
   if (!given) {
     PyErr_Clear();
@@ -40,7 +43,7 @@ inline Array check_lengths(const py::object& object, Index T, Index B) {
   check_shape("lengths", given, {{"B", B}});
   const auto lengths = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(given);
   for (Index i = 0; i < B; ++i) {
-    if (lengths.at(i) < 0 || lengths.at(i) > T) {
+    if (lengths.at(i) < 0 || (start == whole && lengths.at(i) > T)) {
       throw py::value_error(text("lengths: expected values in 0..T = 0..", T, ", got ",
                                  py::str(given[py::int_(i)]).cast<std::string>()));
     }
@@ -61,6 +64,16 @@ inline Array check_tokens(const Array& x, Index T, Index B, Index I, const Maybe
     }
   }
   return native(tokens);
+}
+
+// What is left of the lengths in steps [start, start + T).
+inline Array lengths_of_chunk(const Array& lengths, Index T, Index start) {
+  py::array_t<std::int64_t> left(lengths.size());
+  const auto* const from = static_cast<const std::int64_t*>(lengths.data());
+  std::transform(from, from + lengths.size(), left.mutable_data(), [&](std::int64_t length) {
+    return std::clamp<std::int64_t>(length - start, 0, T);
+  });
+  return left;
 }
 
 inline std::vector<Index> by_falling_length(const Array& lengths) {

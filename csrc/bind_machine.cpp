@@ -1,9 +1,8 @@
 // Threads, what this build is, and what the machine reaches; the elementwise functions for their tests.
-#include <chrono>
-
 #include "bind.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
+#include "probe.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -28,35 +27,30 @@ py::array elementwise(const std::string& name, const py::array& given) {
   return y;
 }
 
-// The best of several stretches of fused multiply-adds on one thread, in GFLOP/s.
-template <class T>
-double fma_rate() {
-  double best = 0;
-  T sink = 0;
-  for (int i = 0; i < 7; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    const Index flops = kernels().of<T>().probe(400'000, &sink);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(flops) / seconds.count() * 1e-9);
+// What `threads` and `bytes` have to be before anything is measured.
+void check_threads(Index threads) {
+  if (threads < 1 || threads > 1024) {
+    throw py::value_error(text("threads: expected 1 to 1024, got ", threads));
   }
-  return best;
 }
 
-// The rate at which one thread reads `bytes` again and again, in GB/s.
-double read_rate(Index bytes) {
-  const Index n = bytes / Index(sizeof(float));
-  if (n < 1024) throw py::value_error(text("bytes: expected at least 4096, got ", bytes));
-  const std::vector<float> data(static_cast<std::size_t>(n), 1.0F);
-  const Index rounds = 1 + (Index{16} << 20) / bytes;
-  double best = 0;
-  float sink = 0;
-  for (int i = 0; i < 7; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    kernels().f32.read(data.data(), n, rounds, &sink);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(rounds * bytes) / seconds.count() * 1e-9);
+py::dict probe(Index threads) {
+  check_threads(threads);
+  const int n = static_cast<int>(threads);
+  py::dict result;
+  result["fma_float32"] = fma_rate<float>(n);
+  result["fma_float64"] = fma_rate<double>(n);
+  result["region_ns"] = region_time(n);
+  result["barrier_ns"] = barrier_time(n);
+  return result;
+}
+
+double checked_read_rate(Index bytes, Index threads) {
+  check_threads(threads);
+  if (bytes < 4096 || bytes > Index{1} << 32) {
+    throw py::value_error(text("bytes: expected 4096 to 2**32, got ", bytes));
   }
-  return best;
+  return read_rate(bytes, static_cast<int>(threads));
 }
 
 std::string compiler() {
@@ -108,13 +102,9 @@ void bind_machine(py::module_& m) {
   m.def("get_num_threads", &Team::max_threads);
   m.def("config", &config);
   m.def("available_isas", &available_isas);
-  m.def("probe", [] {
-    py::dict result;
-    result["fma_float32"] = fma_rate<float>();
-    result["fma_float64"] = fma_rate<double>();
-    return result;
-  });
-  m.def("read_rate", &read_rate);
+  m.def("probe", &probe, py::arg("threads") = 1);
+  m.def("read_rate", &checked_read_rate, py::arg("bytes"), py::arg("threads") = 1);
+  m.def("core_latency", &core_latency);
 }
 
 }  // namespace pyrnn

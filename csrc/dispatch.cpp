@@ -33,20 +33,27 @@ const std::vector<Build>& builds() {
   return all;
 }
 
-const KernelTable& choose() {
-  const char* forced = std::getenv("PYRNN_ISA");
-  const bool free = forced == nullptr || *forced == '\0';
+std::string all_names() {
   std::string names;
   for (const Build& build : builds()) {
-    const bool named = !free && std::string(forced) == build.table->isa;
-    if (build.runs && (free || named)) return *build.table;
-    if (named) {
-      throw std::runtime_error("PYRNN_ISA: this processor lacks " + std::string(forced));
-    }
     names += (names.empty() ? "" : ", ") + std::string(build.table->isa);
   }
-  throw std::runtime_error("PYRNN_ISA: expected one of " + names + ", got '" +
-                           (free ? "" : forced) + "'");
+  return names;
+}
+
+const KernelTable& choose() {
+  const char* forced = std::getenv("PYRNN_ISA");
+  if (forced == nullptr || *forced == '\0') {
+    for (const Build& build : builds()) {
+      if (build.runs) return *build.table;
+    }
+    throw std::runtime_error("this processor runs none of " + all_names());
+  }
+  try {
+    return kernels_of(forced);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error("PYRNN_ISA: " + std::string(error.what()));
+  }
 }
 
 }  // namespace
@@ -57,6 +64,15 @@ std::vector<std::string> available_isas() {
     if (build.runs) names.emplace_back(build.table->isa);
   }
   return names;
+}
+
+const KernelTable& kernels_of(const std::string& isa) {
+  for (const Build& build : builds()) {
+    if (isa != build.table->isa) continue;
+    if (!build.runs) throw std::runtime_error("this processor lacks " + isa);
+    return *build.table;
+  }
+  throw std::runtime_error("expected one of " + all_names() + ", got '" + isa + "'");
 }
 
 const KernelTable& kernels() {

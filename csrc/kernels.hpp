@@ -51,11 +51,19 @@ struct DtypeKernels {
   void (*read)(const T* data, Index n, Index rounds, T* sink);
 };
 
+// A precision below float32, for the tests of its product.
+struct ReducedKernel {
+  const char* precision;  // "bfloat16", ...
+  Index max_depth;        // above, sums could overflow
+  void (*product)(const ReducedProduct& call, Team& team);
+};
+
 struct KernelTable {
   const char* isa;
   int vector_bytes;
   DtypeKernels<float> f32;
   DtypeKernels<double> f64;
+  ReducedKernel reduced[2];
 
   template <class T>
   const DtypeKernels<T>& of() const {

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m) {
   pyrnn::bind_frozen(m);
   pyrnn::bind_linear(m);
   pyrnn::bind_machine(m);
+  pyrnn::bind_reduced(m);
 }

@@ -95,6 +95,8 @@ struct Backward {
   T* dw_hh;       // [G*H, H]
   T* db_ih;       // [G*H] or null
   T* db_hh;       // [G*H] or null
+  // dw and db go on from what they hold: this call is a chunk of a longer pass.
+  bool accumulate;
 };
 
 // y = x W^T + b, on N rows.
@@ -109,6 +111,16 @@ struct Linear {
   T* dx;            // [N, in]; backward only
   T* dweight;       // [out, in]; backward only
   T* dbias;         // [out] or null; backward only
+};
+
+// C = base + x W^T, x and W rounded to a reduced precision.
+struct ReducedProduct {
+  Index rows, depth, columns;
+  int groups;
+  const float* x;         // [rows, depth]
+  const float* w;         // [groups*columns, depth]
+  const float* base_row;  // [groups*columns], or null: C itself is the base
+  float* c;               // [rows, groups*columns]
 };
 
 }  // namespace pyrnn

@@ -1,8 +1,9 @@
 #include "team.hpp"
 
 #include <chrono>
-#include <cstdlib>
 #include <new>
+
+#include "scratch.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -25,30 +26,6 @@ std::atomic<bool> forked{false};
 [[maybe_unused]] const int fork_handler =
     pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
 #endif
-
-constexpr std::size_t line = 64;
-// Processors fetch lines in pairs.
-constexpr std::size_t pair = 2 * line;
-
-struct Scratch {
-  void* data = nullptr;
-  std::size_t size = 0;
-  ~Scratch() { std::free(data); }
-
-  void* at_least(std::size_t bytes) {
-    if (bytes > size) {
-      std::free(data);
-      data = nullptr;
-      size = 0;
-      const std::size_t rounded = (bytes + pair - 1) / pair * pair;
-      if (rounded < bytes) throw std::bad_alloc();
-      data = std::aligned_alloc(pair, rounded);
-      if (data == nullptr) throw std::bad_alloc();
-      size = rounded;
-    }
-    return data;
-  }
-};
 
 long long now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -81,30 +58,40 @@ constexpr int spins_before_yield = 2000;
 
 }  // namespace
 
-// How many barriers a worker has passed, on lines of its own: it writes one and reads the others', one
+// How often a worker has arrived, on lines of its own: it writes one and reads the others', one
 // transfer between cores where a shared counter would take three.
-struct alignas(pair) Team::Flag {
+struct alignas(Scratch::pair) Team::Flag {
   std::atomic<unsigned> epoch;
 };
 
 Worker::Worker(Team& team, int index, int count)
     : index(index), count(count), team_(team), epoch_(0) {}
 
-bool Worker::barrier() {
-  if (count == 1) return !team_.cancelled();
+void Worker::arrive() {
+  if (count == 1) return;
   ++epoch_;
   team_.flags_[index].epoch.store(epoch_, std::memory_order_release);
-  for (int other = 0; other < count; ++other) {
-    // The others may be one barrier ahead, never more.
-    for (int spin = 0; team_.flags_[other].epoch.load(std::memory_order_acquire) - epoch_ > 1;
-         ++spin) {
-      if (team_.cancelled()) return false;
-      if (spin < spins_before_yield) {
-        pause();
-      } else {
-        yield();
-      }
+}
+
+bool Worker::await(int other) const {
+  if (count == 1) return !team_.cancelled();
+  // The other may be ahead by one arrival, never more.
+  for (int spin = 0; team_.flags_[other].epoch.load(std::memory_order_acquire) - epoch_ > 1;
+       ++spin) {
+    if (team_.cancelled()) return false;
+    if (spin < spins_before_yield) {
+      pause();
+    } else {
+      yield();
     }
+  }
+  return !team_.cancelled();
+}
+
+bool Worker::barrier() {
+  arrive();
+  for (int other = 0; other < count; ++other) {
+    if (!await(other)) return false;
   }
   return !team_.cancelled();
 }

@@ -15,6 +15,9 @@ class Worker {
   Worker(Team& team, int index, int count);
   // Both answer false once the call is cancelled; the body must then return at once.
   [[nodiscard]] bool barrier();
+  // The halves of a barrier: to say that this worker has come so far, and to wait for one other.
+  void arrive();
+  [[nodiscard]] bool await(int other) const;
   // Called every so often with the multiply-adds since the last time.
   [[nodiscard]] bool proceed(double work);
 
@@ -23,7 +26,7 @@ class Worker {
 
  private:
   Team& team_;
-  unsigned epoch_;  // barriers passed
+  unsigned epoch_;  // arrivals
   double work_since_poll_ = 0;
 };
 

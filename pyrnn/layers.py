@@ -223,7 +223,10 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     _states = ("h", "c")
     _forward_op = staticmethod(ops.lstm_forward)
     _backward_op = staticmethod(ops.lstm_backward)
-    _kernel = "lstm"
+
+    @property
+    def _kernel(self) -> str:
+        return "lstm"
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class Stacked:
                 else f"shape ({batched}, I) or (T, I) with I = {self.input_size}"
             )
             raise ValueError(f"x: expected {wanted}, got {shape_text(x.shape)}")
-        return (x if layout == "T, B" else to_time_major(x, layout)), layout
+        return to_time_major(x, layout), layout
 
     def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
         """``state`` or ``dstate`` checked: one array (L*S, B, H) for each state of the cell."""
@@ -96,10 +96,13 @@ def checked_lengths(lengths: npt.ArrayLike | None, layout: str) -> Array | None:
 
 
 def to_time_major(array: Array, layout: str) -> Array:
+    """A view."""
     if layout == "T":
         return array[:, None]
-    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array
+    return array.swapaxes(0, 1) if layout == "B, T" else array
 
 
 def from_time_major(array: Array, layout: str) -> Array:
-    return array[:, 0] if layout == "T" else to_time_major(array, layout)
+    if layout == "T":
+        return array[:, 0]
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -30,3 +34,20 @@ def check_script(code: str, timeout: float = 60, environment: dict[str, str] | N
     done = run_script(code, timeout, environment)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def seconds_to_interrupt(call: Callable[[], object]) -> float:
+    """From Ctrl-C, 0.3 s into a call, to its KeyboardInterrupt; for a process of its own."""
+    sent = []
+
+    def interrupt() -> None:
+        time.sleep(0.3)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        return time.perf_counter() - sent[0]
+    sys.exit("the call was not interrupted")

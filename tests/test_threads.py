@@ -215,9 +215,10 @@ def test_a_pool_of_processes() -> None:
 # A call of 2 seconds or more on any machine: the number of steps is found by doubling. Backward
 # takes at least twice as long as forward.
 INTERRUPT = """
-    import os, signal, sys, threading, time
+    import time
     import numpy as np
     from helpers_ops import Case, backward, forward, make
+    from helpers_script import seconds_to_interrupt
     from pyrnn import ops
     import pyrnn
 
@@ -243,20 +244,7 @@ INTERRUPT = """
         tape = forward(ops, long)["tape"]
         call = lambda: backward(ops, long, tape)
 
-    sent = []
-
-    def interrupt():
-        time.sleep(0.3)
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    try:
-        call()
-    except KeyboardInterrupt:
-        print(time.perf_counter() - sent[0])
-    else:
-        sys.exit("the call was not interrupted")
+    print(seconds_to_interrupt(call))
     got = backward(ops, small, forward(ops, small)["tape"])
     for name, array in want.items():
         assert array.tobytes() == got[name].tobytes(), name
@@ -275,6 +263,34 @@ def test_ctrl_c(threads: int, rows: int, hidden: int, direction: str) -> None:
         backward=direction == "backward",
         seconds=1 if direction == "backward" else 2,
     )
+    delay = float(check_script(code, timeout=120))
+    assert delay < 1, f"KeyboardInterrupt came after {delay:.2f} s"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no SIGINT to send")
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_ctrl_c_of_linear(direction: str) -> None:
+    code = f"""
+    import time
+    import numpy as np
+    from helpers_script import seconds_to_interrupt
+    import pyrnn
+
+    pyrnn.set_num_threads(1)
+    layer = pyrnn.Linear(4096, 4096, rng=0)
+
+    def call_of(rows):
+        x = np.ones((rows, 4096), np.float32)
+        if {direction!r} == "forward":
+            return lambda: layer(x)
+        y, tape = layer.forward(x)
+        return lambda: layer.backward(tape, y)
+
+    short = call_of(256)
+    start = time.perf_counter()
+    short()
+    print(seconds_to_interrupt(call_of(int(256 * 2 / (time.perf_counter() - start)))))
+    """
     delay = float(check_script(code, timeout=120))
     assert delay < 1, f"KeyboardInterrupt came after {delay:.2f} s"
 

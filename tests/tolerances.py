@@ -14,12 +14,25 @@ import numpy.typing as npt
 # Kernels, any instruction set, and the float32 reference.
 RELATIVE = {"float32": 3e-5, "float64": 1e-11}
 
+# Frozen weights of reduced precision: a bfloat16 is off by 2**-9 at most, an int8 by 1/254 of its
+# row's largest, and so are activations; twice as much for what adds up over steps.
+RELATIVE |= {"bfloat16": 4e-3, "int8": 1e-2}
+
 # Central differences in float64 with this step: error O(step^2) + O(eps / step).
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_RELATIVE = 1e-7
 
 # exp, tanh and sigmoid, in units in the last place of the correctly rounded result.
 VECMATH_ULP = {"float32": 3.0, "float64": 4.0}
+
+
+def summation_error(terms: int) -> float:
+    """Most that a float32 sum may be off, as a share of the sum of its terms' magnitudes.
+
+    Each of ``terms`` roundings contributes half a unit in the last place, 2**-24 (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2002, section 3.1).
+    """
+    return terms * 2.0**-24
 
 
 def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:

@@ -19,7 +19,7 @@ class ForwardScan {
     if (call.packed == nullptr) scan.weights_.sum_biases(call.in.params);
     const auto body = [](void* context, Worker& worker) {
       auto& self = *static_cast<ForwardScan*>(context);
-      if (self.save_) {
+      if (self.call_.save) {
         self.template work<true>(worker);
       } else {
         self.template work<false>(worker);
@@ -30,6 +30,8 @@ class ForwardScan {
 
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
+  static constexpr Index W = panel_width<T>;
+  static constexpr Index at_once = panels_of_a_tile<Cell>;
 
   explicit ForwardScan(const Forward<T>& call)
       : call_(call),
@@ -37,12 +39,14 @@ class ForwardScan {
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        save_(call.save),
         plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), Team::max_threads())),
+        fused_(Cell::phases == 1 && packs() && plan_.by_rows && B_ >= rows_to_fuse * plan_.threads),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
-    const Index bytes = B_ * C * H_ * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
-    block_ = clamp(block_bytes / max(1, bytes), 1, max(1, T_));
+    const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
+    block_ = fused_ ? 1 : clamp(block_bytes / max(1, bytes), 1, max(1, T_));
   }
+
+  Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
 
   void carve(Carver& carver) {
     if (call_.packed != nullptr) {
@@ -50,13 +54,11 @@ class ForwardScan {
     } else {
       weights_ = Weights<Cell, T, Operand>(carver, I_, H_, packs() && !gathers(), packs());
     }
-    once_ = packs() ? nullptr
-                    : carver.take<T>(plan_.threads * panels_at_once * panel_width<T> * max(I_, H_));
-    window_ = save_ ? nullptr : carver.take<T>(block_ * B_ * C * H_);
+    once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
+    window_ = fused_ ? nullptr : carver.take<T>(block_ * B_ * sums_size());
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
-    const Index pointers = block_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
-    pointer_a_ = carver.take<const T*>(pointers);
-    pointer_c_ = carver.take<T*>(pointers);
+    const Index lists = block_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
+    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists)};
   }
 
   void pack(Range panels) {
@@ -67,13 +69,19 @@ class ForwardScan {
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || call_.packed != nullptr; }
   T* once(const Worker& worker) const {
-    return once_ + worker.index * panels_at_once * panel_width<T> * max(I_, H_);
+    return once_ + worker.index * panels_at_once * W * max(I_, H_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
   bool gathers() const {
     return call_.in.tokens != nullptr && call_.packed == nullptr && (!packs() || T_ * B_ < I_ / 8);
   }
+
+  struct RowLists {
+    const T** a;
+    T** c;
+    StepRow<T>* row;
+  };
 
   template <bool save>
   void work(Worker& worker) {
@@ -87,34 +95,29 @@ class ForwardScan {
     }
     // By units every worker lists all rows, in its own part of the arrays.
     const Index list = block_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
-    RowLists lists{pointer_a_ + list, pointer_c_ + list};
+    const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list};
 
     start_cells<save>(share, rows);
-    zero_padding(share, rows);
+    zero_padding<save>(share, rows);
     Index alive = 0;
     for (Index i = 0; i < time.blocks(); ++i) {
       const Range steps = time.steps(i);
       if (!worker.proceed(cost_of_step_ * double(steps.size()))) return;
-      project(worker, share, places, steps, lists, alive);
+      if (!fused_) project(worker, share, places, steps, lists, alive);
       for (Index s = 0; s < steps.size(); ++s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
         const Range own{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
-        if (!step<save>(worker, share, places, own, t, steps.first, lists)) return;
+        const Index first = window_row(t, 0, steps.first);
+        if (!step<save>(worker, share, places, own, t, first, lists)) return;
       }
     }
     finish<save>(share, places);
   }
 
-  struct RowLists {
-    const T** a;
-    T** c;
-  };
-
-  // Row of gates: in the tape, or in the window of the current block.
-  PYRNN_INLINE T* gates_at(Index t, Index row, Index block_first) const {
-    if (save_) return call_.tape.gates + (t * B_ + row) * C * H_;
-    return window_ + ((t - block_first) * B_ + row) * C * H_;
+  // Index of a row of the window.
+  PYRNN_INLINE Index window_row(Index t, Index row, Index block_first) const {
+    return (t - block_first) * B_ + row;
   }
 
   // Without a tape c_n is the running c.
@@ -128,6 +131,7 @@ class ForwardScan {
     }
   }
 
+  template <bool save>
   void zero_padding(const Share& share, const Rows& rows) const {
     if (rows.order == nullptr) return;
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
@@ -135,17 +139,18 @@ class ForwardScan {
       for (Index t = rows.length(row); t < T_; ++t) {
         const Index at = (t * B_ + row) * H_;
         fill(call_.y + at, share.units, T(0));
-        if (!save_) continue;
-        for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
-        if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
-        if constexpr (Cell::tapes_h) fill(call_.tape.h + at, share.units, T(0));
+        if constexpr (save) {
+          for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
+          if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
+          if constexpr (Cell::tapes_h) fill(call_.tape.h + at, share.units, T(0));
+        }
       }
     }
   }
 
-  // gates = bias + W_ih x, for the worker's part of every alive row of the block.
+  // sums = bias + W_ih x, for the worker's part of every alive row of the block.
   void project(const Worker& worker, const Share& share, const Places<T>& places, Range steps,
-               RowLists lists, Index alive) const {
+               const RowLists& lists, Index alive) const {
     const Range panels = grouped(share.panels, G);
     Index n = 0;
     for (Index s = 0; s < steps.size(); ++s) {
@@ -154,13 +159,13 @@ class ForwardScan {
       const Index last = min(alive, share.rows.last);
       for (Index i = share.rows.first; i < last; ++i) {
         const Index row = places.rows.row(i);
-        T* const gates = gates_at(t, row, steps.first);
-        weights_.start_columns(gates, share.units);
+        T* const sums = window_ + window_row(t, row, steps.first) * sums_size();
+        weights_.start_sums(sums, share.panels);
         if (call_.in.tokens != nullptr) {
-          gather(call_.in.tokens[places.index(t, row)], gates, share, panels);
+          gather(call_.in.tokens[places.index(t, row)], sums, share.panels);
         } else {
           lists.a[n] = call_.in.x + places.index(t, row) * I_;
-          lists.c[n] = gates;
+          lists.c[n] = sums;
           ++n;
         }
       }
@@ -175,61 +180,125 @@ class ForwardScan {
   }
 
   // The column of W_ih that a one-hot vector would select.
-  void gather(std::int64_t token, T* gates, const Share& share, Range panels) const {
+  void gather(std::int64_t token, T* sums, Range panels) const {
     if (gathers()) {
-      for (int g = 0; g < G; ++g) {
-        for (Index u = share.units.first; u < share.units.last; ++u) {
-          const Index at = g * H_ + u;
-          gates[at] = weights_.bias[at] + call_.in.params.w_ih[at * I_ + token];
+      for (Index u = panels.first * W; u < min(H_, panels.last * W); ++u) {
+        const Index at = (panel_blocks(sums, u / W, C) - sums) + u;
+        for (int g = 0; g < G; ++g) {
+          sums[at + g * W] =
+              weights_.bias[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
         }
       }
       return;
     }
-    weights_.gather(token, gates, panels);
+    weights_.gather(token, sums, grouped(panels, G));
   }
 
   // Advances the worker's rows and units by one step. False once the call is cancelled.
   template <bool save>
   bool step(Worker& worker, const Share& share, const Places<T>& places, Range rows, Index t,
-            Index block_first, RowLists lists) const {
+            Index window_first, const RowLists& lists) const {
+    const Index n = rows.size();
+    for (Index i = 0; i < n; ++i) {
+      const Index row = places.rows.row(rows.first + i);
+      lists.row[i] = step_row<save>(places, t, row);
+      if (fused_) {
+        if (call_.in.tokens == nullptr) lists.a[i] = call_.in.x + places.index(t, row) * I_;
+      } else {
+        lists.c[i] = window_ + (window_first + row) * sums_size();
+      }
+    }
+    if (fused_) {
+      fused_step<save>(share, places, rows, t, lists);
+      return worker.proceed(cost_of_step_);
+    }
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
-      Index n = 0;
-      for (Index i = rows.first; i < rows.last; ++i) {
-        const Index row = places.rows.row(i);
-        lists.a[n] = phase > 0 ? reset_h_ + row * H_ : places.before(call_.y, call_.in.h0, t, row);
-        lists.c[n] = gates_at(t, row, block_first);
-        ++n;
+      for (Index i = 0; i < n; ++i) {
+        lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].h_prev;
       }
-      constexpr PhaseGates<Cell> gates(phase);
-      const Range panels = grouped(share.panels, gates.count);
-      const RowPointers<T> list{lists.a, 1, lists.c};
-      if (packs()) {
-        multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last);
-      } else if (n > 0) {
-        multiply_once<Base::self>(n, list, weights_.hidden[phase],
-                                  call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
-                                  panels.first, panels.last);
-      }
-      for (Index i = rows.first; i < rows.last; ++i) {
-        apply<Cell, phase, save>(step_row<save>(places, t, places.rows.row(i), block_first),
-                                 share.units);
-      }
+      if (!add_hidden<phase, save>(worker, share, n, lists)) return false;
       // The next product reads what every worker wrote.
-      const bool go_on = worker.proceed(cost_of_step_);
-      return plan_.by_rows ? go_on : go_on && worker.barrier();
+      if (!plan_.by_rows) worker.arrive();
+      return worker.proceed(cost_of_step_);
     });
   }
 
+  // sums += W_hh h, then the pointwise part. Of other workers' units, those of the first are asked for
+  // first: while theirs are on their way between cores, there is work with what has come.
+  template <int phase, bool save>
+  bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists) const {
+    constexpr PhaseGates<Cell> gates(phase);
+    const RowPointers<T> list{lists.a, 1, lists.c};
+    const Range panels = grouped(share.panels, gates.count);
+    Range units{0, H_};
+    if (!plan_.by_rows) {
+      for (int other = 0; other < worker.count; ++other) {
+        if (!worker.await(other)) return false;
+        units = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
+        if (packs() && other + 1 < worker.count) {
+          multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last, units);
+        }
+      }
+    }
+    if (!packs() && n > 0) {
+      multiply_once<Base::self>(n, list, weights_.hidden[phase],
+                                call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
+                                panels.first, panels.last);
+    }
+    // Of one row the chains of activations are hidden only by those of many units.
+    const Index at_once_of = n < rows_to_fuse ? share.panels.size() : at_once;
+    for (Index u = share.panels.first; u < share.panels.last; u += at_once_of) {
+      const Range some{u, min(share.panels.last, u + at_once_of)};
+      if (packs()) {
+        multiply<Base::self>(n, list, weights_.hidden[phase], some.first * gates.count,
+                             some.last * gates.count, units);
+      }
+      apply<Cell, phase, save, T>(n, lists.row, some, H_, [&](Index i) { return lists.c[i]; });
+    }
+    return true;
+  }
+
+  // W_ih x and W_hh h of a few rows and units, and their pointwise part while the sums are in L1.
   template <bool save>
-  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row,
-                                   Index block_first) const {
+  void fused_step(const Share& share, const Places<T>& places, Range rows, Index t,
+                  const RowLists& lists) const {
+    constexpr PhaseGates<Cell> gates(0);
+    for (Index u = share.panels.first; u < share.panels.last; u += at_once) {
+      const Range some{u, min(share.panels.last, u + at_once)};
+      for_tiles(rows.size(), [&](Index first, Index n) {
+        alignas(line_bytes) T sums[tile_rows][at_once * C * W];
+        const T* h[tile_rows];
+        T* c[tile_rows];
+        for (Index i = 0; i < n; ++i) {
+          h[i] = lists.row[first + i].h_prev;
+          c[i] = sums[i] - u * C * W;
+          weights_.start_sums(c[i], some);
+        }
+        if (call_.in.tokens != nullptr) {
+          for (Index i = 0; i < n; ++i) {
+            const Index row = places.rows.row(rows.first + first + i);
+            gather(call_.in.tokens[places.index(t, row)], c[i], some);
+          }
+        } else {
+          multiply<Base::row>(n, RowPointers<T>{lists.a + first, 1, c}, weights_.input,
+                              some.first * G, some.last * G, weights_.bias);
+        }
+        multiply<Base::self>(n, RowPointers<T>{h, 1, c}, weights_.hidden[0],
+                             some.first * gates.count, some.last * gates.count);
+        apply<Cell, 0, save, T>(n, lists.row + first, some, H_, [&](Index i) { return c[i]; });
+      });
+    }
+  }
+
+  template <bool save>
+  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row) const {
     const Index at = places.index(t, row) * H_;
     StepRow<T> result{};
     result.H = H_;
-    result.gates = gates_at(t, row, block_first);
     result.h_prev = places.before(call_.y, call_.in.h0, t, row);
     result.h = call_.y + at;
+    if constexpr (save) result.gates = call_.tape.gates + at * C;
     if constexpr (Cell::has_c) {
       if constexpr (save) {
         result.c_prev = places.before(call_.tape.c, call_.in.c0, t, row);
@@ -258,19 +327,21 @@ class ForwardScan {
     }
   }
 
+  // Fewer rows than this read W_ih too often for what they save by not storing its product.
+  static constexpr Index rows_to_fuse = 4;
+
   const Forward<T>& call_;
   const Index T_, B_, I_, H_;
-  const bool save_;
   const Plan plan_;
+  const bool fused_;  // W_ih x step by step beside W_hh h, not for a block of steps before
   const double cost_of_step_;
-  Index block_;  // steps whose gates are projected at once
+  Index block_;  // steps whose W_ih x is computed at once
 
   Weights<Cell, T, Operand> weights_;
-  T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), panel_width]
-  T* window_ = nullptr;   // [block, B, C*H] without a tape
+  T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]
+  T* window_ = nullptr;   // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;  // [B, H]
-  const T** pointer_a_ = nullptr;
-  T** pointer_c_ = nullptr;
+  RowLists lists_{};      // [block, B] each, by units for each thread
 };
 
 }  // namespace

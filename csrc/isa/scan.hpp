@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cell.hpp"
-#include "gemm.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -108,6 +107,12 @@ struct Plan {
   }
 };
 
+// The units in a range of panels.
+template <class T>
+PYRNN_INLINE Range units_of(Range panels, Index hidden) {
+  return {min(hidden, panels.first * panel_width<T>), min(hidden, panels.last * panel_width<T>)};
+}
+
 // A worker's part of every step.
 struct Share {
   Range rows;    // of the order
@@ -125,9 +130,7 @@ struct Share {
   template <class T>
   static Share by_units(Index batch_size, Index hidden, const Worker& worker) {
     const Range own = part(panels_of<T>(hidden), worker.index, worker.count);
-    return {{0, batch_size},
-            own,
-            {min(hidden, own.first * panel_width<T>), min(hidden, own.last * panel_width<T>)}};
+    return {{0, batch_size}, own, units_of<T>(own, hidden)};
   }
 };
 
@@ -156,10 +159,6 @@ struct Places {
     return starts(t, row) ? initial + row * H : states + index(time.before(t), row) * H;
   }
 };
-
-// The segments of one phase as panels of W_hh^T-like operands.
-template <class Cell>
-constexpr int segment_count = static_cast<int>(sizeof(Cell::segments) / sizeof(Segment));
 
 // Gates that phase `p` computes, the first of them, and the column block of each.
 template <class Cell>

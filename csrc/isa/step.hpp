@@ -46,7 +46,7 @@ class StackStep {
 
   StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index H)
       : layers_(layers), count_(count) {
-    gates_ = carver.take<T>(B * C * H);
+    sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
   }
 
@@ -74,16 +74,18 @@ class StackStep {
                Range rows) const {
     const T* x[rows_at_once];
     const T* h[rows_at_once];
-    T* gates[rows_at_once];
+    T* sums[rows_at_once];
+    StepRow<T> at[rows_at_once];
     const Index H = layer.H, n = rows.size();
     for (Index i = 0; i < n; ++i) {
       const Index row = rows.first + i;
-      gates[i] = gates_ + row * C * H;
+      sums[i] = sums_ + row * sums_of_a_row<Cell, T>(H);
+      at[i] = row_of(layer, row);
       h[i] = (phase > 0 ? reset_h_ : layer.h_prev) + row * H;
       if constexpr (phase == 0) {
-        weights.start_columns(gates[i], share.units);
+        weights.start_sums(sums[i], share.panels);
         if (layer.tokens != nullptr) {
-          weights.gather(layer.tokens[row], gates[i], grouped(share.panels, G));
+          weights.gather(layer.tokens[row], sums[i], grouped(share.panels, G));
         } else {
           x[i] = layer.x + row * layer.I;
         }
@@ -96,21 +98,18 @@ class StackStep {
       const Range panels{first, min(share.panels.last, first + panels_in_block)};
       if (phase == 0 && layer.tokens == nullptr) {
         const Range own = grouped(panels, G);
-        multiply<Base::row>(n, {x, 1, gates}, weights.input, own.first, own.last, weights.bias);
+        multiply<Base::row>(n, {x, 1, sums}, weights.input, own.first, own.last, weights.bias);
       }
       const Range own = grouped(panels, phase_gates.count);
-      multiply<Base::self>(n, {h, 1, gates}, weights.hidden[phase], own.first, own.last);
+      multiply<Base::self>(n, {h, 1, sums}, weights.hidden[phase], own.first, own.last);
     }
-    for (Index i = 0; i < n; ++i) {
-      apply<Cell, phase, false>(row_of(layer, gates[i], rows.first + i), share.units);
-    }
+    apply<Cell, phase, false, T>(n, at, share.panels, H, [&](Index i) { return sums[i]; });
   }
 
-  PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, T* gates, Index row) const {
+  PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, Index row) const {
     const Index at = row * layer.H;
     StepRow<T> result{};
     result.H = layer.H;
-    result.gates = gates;
     result.h_prev = layer.h_prev + at;
     result.h = layer.h + at;
     if constexpr (Cell::has_c) {
@@ -123,7 +122,7 @@ class StackStep {
 
   const Step<T>* layers_;
   int count_;
-  T* gates_ = nullptr;    // [B, C*H]
+  T* sums_ = nullptr;     // [B, panel, C, W]
   T* reset_h_ = nullptr;  // [B, H]
 };
 

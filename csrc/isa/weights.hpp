@@ -13,12 +13,7 @@ namespace {
 
 template <class T>
 void take_panels(Panels<T>& b, Carver& carver) {
-  b.data = carver.take<T>(b.count() * panel_width<T> * b.depth);
-}
-
-template <class T>
-void pack_transposed(Panels<T>& b, const T* w, Range panels) {
-  pack_transposed(b, const_cast<T*>(b.data), w, panels.first, panels.last);
+  b.data = carver.take<T>(b.size());
 }
 
 // The W that pack_transposed packed.
@@ -26,49 +21,59 @@ template <class T>
 void unpack_transposed(const Panels<T>& b, T* w) {
   for (Index p = 0; p < b.count(); ++p) {
     T* const to = w + (p % b.groups * b.columns + p / b.groups * panel_width<T>)*b.depth;
-    const int width = b.width(p);
-    for (int column = 0; column < width; ++column) {
-      for (Index k = 0; k < b.depth; ++k) {
-        to[column * b.depth + k] = b.panel(p)[k * panel_width<T> + column];
-      }
+    const T* const from = b.panel(p);
+    const Index next = b.line_step(p);
+    for (int column = 0; column < b.width(p); ++column) {
+      for (Index k = 0; k < b.depth; ++k) to[column * b.depth + k] = from[k * next + column];
     }
   }
 }
 
-// c = base + row k of B, in the columns of panel p: the product with a one-hot vector.
+// sums = base + row k of B, in the columns of panel p: the product with a one-hot vector.
 template <class T>
-PYRNN_INLINE void add_line(const Panels<T>& b, Index p, Index k, const T* base, T* c) {
+PYRNN_INLINE void add_line(const Panels<T>& b, Index p, Index k, const T* base, T* sums) {
   const Index column = b.column(p);
-  const int width = b.width(p);
-  const T* const line = b.panel(p) + k * panel_width<T>;
+  const T* const line = b.panel(p) + k * b.line_step(p);
   for (int v = 0; v < panel_vectors; ++v) {
-    const Vec<T> sum = load_line(base + column, v, width) + load(line + v * lanes<T>);
-    store_line(c + column, v, width, sum);
+    const Index at = column + v * lanes<T>;
+    store(sums + at, load(base + at) + load(line + v * lanes<T>));
   }
+}
+
+// Values of a row of sums: blocks of whole panels.
+template <class Cell, class T>
+PYRNN_INLINE Index sums_of_a_row(Index hidden) {
+  return panels_of<T>(hidden) * Cell::columns * panel_width<T>;
 }
 
 template <class Cell, class T, class Operand = Panels<T>>
 struct Weights {
   static constexpr int G = Cell::gates, C = Cell::columns;
 
-  T* bias = nullptr;    // [C*H]
-  Operand input{};      // W_ih^T, depth I
-  Operand hidden[2]{};  // W_hh^T of each phase, depth H
+  static constexpr Index W = panel_width<T>;
+
+  T* bias = nullptr;               // [panel, C, W]
+  Operand input{};                 // W_ih^T, depth I
+  Operand hidden[Cell::phases]{};  // W_hh^T of each phase, depth H
 
   Weights() = default;
   // All of them one after the other; a matrix that is not packed has its shape and no memory.
   Weights(Carver& carver, Index I, Index H, bool packs_input = true, bool packs_hidden = true) {
-    bias = carver.take<T>(C * H);
-    input.depth = I;
-    input.columns = H;
-    input.groups = G;
-    for (int g = 0; g < G; ++g) input.start[g] = g * H;
+    bias = carver.take<T>(sums_of_a_row<Cell, T>(H));
+    const auto shape = [H](Operand& b, Index depth, int groups) {
+      b.depth = depth;
+      b.columns = H;
+      b.groups = groups;
+      b.step = C * W;
+      b.padded = true;
+    };
+    shape(input, I, G);
+    for (int g = 0; g < G; ++g) input.start[g] = g * W;
     if (packs_input) take_panels(input, carver);
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
-      hidden[p].depth = hidden[p].columns = H;
-      hidden[p].groups = gates.count;
-      for (int g = 0; g < gates.count; ++g) hidden[p].start[g] = gates.column[g] * H;
+      shape(hidden[p], H, gates.count);
+      for (int g = 0; g < gates.count; ++g) hidden[p].start[g] = gates.column[g] * W;
       if (packs_hidden) take_panels(hidden[p], carver);
     }
   }
@@ -81,38 +86,41 @@ struct Weights {
   // The hidden side's bias joins its column; a column of W_hh alone has only that.
   void sum_biases(const Params<T>& params) {
     const Index H = input.columns;
-    fill(bias, {0, C * H}, T(0));
+    fill(bias, {0, sums_of_a_row<Cell, T>(H)}, T(0));
     for (int g = 0; g < G; ++g) {
-      T* const from_input = bias + g * H;
-      T* const from_hidden = bias + hidden_column<Cell>(g) * H;
       for (Index u = 0; u < H; ++u) {
-        if (params.b_ih != nullptr) from_input[u] += params.b_ih[g * H + u];
-        if (params.b_hh != nullptr) from_hidden[u] += params.b_hh[g * H + u];
+        T* const blocks = panel_blocks(bias, u / W, C) + u;
+        if (params.b_ih != nullptr) blocks[g * W] += params.b_ih[g * H + u];
+        if (params.b_hh != nullptr) blocks[hidden_column<Cell>(g) * W] += params.b_hh[g * H + u];
       }
     }
   }
 
   void pack_input(const Params<T>& params, Range panels) {
-    pack_transposed(input, params.w_ih, grouped(panels, G));
+    const Range own = grouped(panels, G);
+    pack_transposed(input, params.w_ih, own.first, own.last);
   }
   void pack_hidden(const Params<T>& params, Range panels) {
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
       const Index H = input.columns;
-      pack_transposed(hidden[p], params.w_hh + gates.first * H * H, grouped(panels, gates.count));
+      const Range own = grouped(panels, gates.count);
+      pack_transposed(hidden[p], params.w_hh + gates.first * H * H, own.first, own.last);
     }
   }
 
-  // The columns of a row of gates that W_ih does not reach start from the bias alone.
-  PYRNN_INLINE void start_columns(T* gates, Range units) const {
-    const Index H = input.columns;
-    for (int c = G; c < C; ++c) copy(bias + c * H, gates + c * H, units);
+  // Sums that W_ih x does not reach start with their bias.
+  PYRNN_INLINE void start_sums(T* sums, Range panels) const {
+    if constexpr (C == G) return;
+    for (Index p = panels.first; p < panels.last; ++p) {
+      copy(bias, sums, {(p * C + G) * W, (p + 1) * C * W});
+    }
   }
 
-  // gates = bias + the column of W_ih that a one-hot vector would select.
-  void gather(std::int64_t token, T* gates, Range panels) const {
+  // sums = bias + the column of W_ih that a one-hot vector would select.
+  void gather(std::int64_t token, T* sums, Range panels) const {
     for (Index p = panels.first; p < panels.last; ++p) {
-      add_line(input, p, static_cast<Index>(token), bias, gates);
+      add_line(input, p, static_cast<Index>(token), bias, sums);
     }
   }
 };
@@ -137,11 +145,10 @@ struct Frozen {
     const Packed weights = Packed::of(packed, I, H);
     for (int g = 0; g < Cell::gates; ++g) {
       const int column = hidden_column<Cell>(g);
-      copy(weights.bias + g * H, to.b_ih + g * H, {0, H});
-      if (column == g) {
-        fill(to.b_hh + g * H, {0, H}, T(0));
-      } else {
-        copy(weights.bias + column * H, to.b_hh + g * H, {0, H});
+      for (Index u = 0; u < H; ++u) {
+        const T* const blocks = panel_blocks(weights.bias, u / panel_width<T>, Cell::columns) + u;
+        to.b_ih[g * H + u] = blocks[g * panel_width<T>];
+        to.b_hh[g * H + u] = column == g ? T(0) : blocks[column * panel_width<T>];
       }
     }
     unpack_transposed(weights.input, to.w_ih);
@@ -151,13 +158,24 @@ struct Frozen {
   }
 };
 
-// The pointwise part of one phase for the units of a row.
-template <class Cell, int phase, bool save, class T>
-PYRNN_INLINE void apply(const StepRow<T>& row, Range units) {
+// Panels of units that a tile takes at once: with one gate it takes a bundle to fill a tile.
+template <class Cell>
+constexpr Index panels_of_a_tile = Cell::gates == 1 ? most_bundled : 1;
+
+// The pointwise part of one phase for n rows and the units of some panels; sums(i) is row i of sums.
+template <class Cell, int phase, bool save, class T, class Sums>
+PYRNN_INLINE void apply(Index n, const StepRow<T>* row, Range panels, Index H, Sums sums) {
+  constexpr Index W = panel_width<T>;
   for_stages<Cell>([&](auto stage_constant) {
     constexpr int stage = decltype(stage_constant)::value;
-    for_lanes<T>(units.first, units.last,
-                 [&](const auto& at) { Cell::template pointwise<phase, stage, save, T>(at, row); });
+    for (Index i = 0; i < n; ++i) {
+      for (Index p = panels.first; p < panels.last; ++p) {
+        T* const blocks = panel_blocks(sums(i), p, Cell::columns);
+        for_lanes<T>(p * W, min(H, (p + 1) * W), [&](const auto& at) {
+          Cell::template pointwise<phase, stage, save, T>(at, row[i], blocks);
+        });
+      }
+    }
   });
 }
 

@@ -1,0 +1,64 @@
+// bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Products and sums are float32.
+//
+// vdpbf16ps takes denormals for 0 and gives 0 for them: with it, results below 2^-126 are 0.
+#pragma once
+
+#include "reduced.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+struct Bfloat16 {
+  static constexpr const char* precision = "bfloat16";
+  using Value = std::uint16_t;
+  using Sum = Vec<float>;
+  struct Scale {};
+  static constexpr int header = 0, operand_header = 0;
+  static constexpr Index max_depth = PTRDIFF_MAX;
+
+  static Scale scale_of(const float*, Index) { return {}; }
+  static void store_header(Scale, Word*, Index) {}
+  static void store_operand_header(Scale, Word*) {}
+
+  // NaN keeps its sign and upper bits, and stays NaN; what rounds above the largest becomes inf.
+  PYRNN_INLINE static Vec<std::uint32_t> rounded(Vec<float> x, Scale) {
+    using Bits = Vec<std::uint32_t>;
+    const Bits bits = bit_cast<Bits>(x);
+    const Bits nearest = bits + splat(0x7fffu) + (bits >> 16 & splat(1u));
+    const auto number = (bits & splat(0x7fffffffu)) <= splat(0x7f800000u);
+    return (number ? nearest : bits | splat(0x400000u)) >> 16;
+  }
+
+  PYRNN_INLINE static Vec<Word> operand(Vec<Word> words) { return words; }
+  PYRNN_INLINE static Sum start(const Word*) { return Sum{}; }
+  PYRNN_INLINE static Vec<float> result(Vec<float> base, Sum sum, const Word*, const Word*) {
+    return base + sum;
+  }
+
+#if defined(__AVX512BF16__)
+  static constexpr int planes = 1;
+
+  template <int>
+  PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
+    return words;
+  }
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
+    return bit_cast<Sum>(
+        _mm512_dpbf16_ps(bit_cast<__m512>(sum), bit_cast<__m512bh>(w), bit_cast<__m512bh>(x)));
+  }
+#else
+  static constexpr int planes = 2;
+
+  // The earlier or the later value of each word, as float32.
+  template <int later>
+  PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
+    return later == 1 ? words & splat(Word(-0x10000)) : words << 16;
+  }
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
+    return bit_cast<Sum>(w) * bit_cast<Sum>(x) + sum;
+  }
+#endif
+};
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

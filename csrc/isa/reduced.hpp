@@ -1,0 +1,318 @@
+// C = base + A W^T with W and A of reduced precision, C in float32. `Format` says which precision: how a
+// float is rounded, and how words are multiplied and summed.
+//
+// A word holds `per_word` values of neighbouring k, so that a line of a panel is 16 columns of one word each,
+// whatever the format and the ISA. An element of C is one chain over ascending k, as in gemm.hpp.
+#pragma once
+
+#include "gemm.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+using Word = std::int32_t;
+
+template <class Format>
+constexpr int per_word = static_cast<int>(sizeof(Word) / sizeof(typename Format::Value));
+
+template <class Format>
+PYRNN_INLINE Index words_of(Index depth) {
+  return ceil_div(depth, per_word<Format>);
+}
+
+// --- rows of floats into words ---------------------------------------------------------------------------
+
+// The low bits of each lane. GCC takes the lanes out one by one where it could use one instruction.
+template <class Values, class V>
+PYRNN_INLINE Values narrow(V v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(v) / sizeof(Values) == 4) {
+    return bit_cast<Values>(_mm512_maskz_cvtepi32_epi8(0xffff, bit_cast<__m512i>(v)));
+  } else {
+    return bit_cast<Values>(_mm512_maskz_cvtepi32_epi16(0xffff, bit_cast<__m512i>(v)));
+  }
+#else
+  return __builtin_convertvector(v, Values);
+#endif
+}
+
+// n values, rounded, into words_of(n) words, the earlier k in the lower bits; the last is padded with zeros.
+template <class Format>
+void encode(const float* a, Index n, typename Format::Scale scale, Word* words) {
+  using Value = typename Format::Value;
+  typedef Value Values __attribute__((vector_size(lanes<float> * sizeof(Value))));
+  char* const to = reinterpret_cast<char*>(words);
+  for_lanes<float>(0, words_of<Format>(n) * per_word<Format>, [&](const auto& at) {
+    const Index left = n - at.unit;
+    const Vec<float> x =
+        left < lanes<float> ? load_partial(a + at.unit, static_cast<int>(left)) : load(a + at.unit);
+    const auto values = narrow<Values>(Format::rounded(x, scale));
+    std::memcpy(to + at.unit * Index(sizeof(Value)), &values,
+                static_cast<std::size_t>(at.n) * sizeof(Value));
+  });
+}
+
+// A row of A as the product wants it: the header, then each plane of its words.
+template <class Format>
+PYRNN_INLINE Index operand_words(Index depth) {
+  return Format::operand_header + Format::planes * words_of<Format>(depth);
+}
+
+// a [depth] into operand [operand_words(depth)].
+template <class Format>
+void prepare(const float* a, Index depth, Word* operand) {
+  const typename Format::Scale scale = Format::scale_of(a, depth);
+  Format::store_operand_header(scale, operand);
+  const Index words = words_of<Format>(depth);
+  Word* const first = operand + Format::operand_header;
+  Word* const last = first + (Format::planes - 1) * words;
+  encode<Format>(a, depth, scale, last);
+  if constexpr (Format::planes == 2) {
+    for_lanes<Word>(0, words, [&](const auto& at) {
+      const Vec<Word> both = at.load(last);
+      at.store(first, Format::template plane<0>(both));
+      at.store(last, Format::template plane<1>(both));
+    });
+  } else {
+    for_lanes<Word>(0, words,
+                    [&](const auto& at) { at.store(last, Format::operand(at.load(last))); });
+  }
+}
+
+// --- packed W --------------------------------------------------------------------------------------------
+
+// W^T, W [groups * columns, depth]: [panel][line][panel_width], the lines of a panel being its header's and
+// then words_of(depth). Panels alternate between the groups as in Panels, and so do the columns of C.
+template <class Format>
+struct ReducedPanels {
+  static constexpr const char* precision = Format::precision;
+  static constexpr Index max_depth = Format::max_depth;
+  // Weights that are read, or multiplied, in the time of one float32.
+  static constexpr int speed = per_word<Format>;
+  Word* data;
+  Index depth;    // K
+  Index columns;  // of one block
+  int groups;
+  Index start[4];                  // column of C where the panels of a block start,
+  Index step = panel_width<Word>;  // and from one of them to the next
+  bool padded = false;             // whether C has room for whole panels
+
+  PYRNN_INLINE Index count() const { return groups * panels_of<Word>(columns); }
+  PYRNN_INLINE Index lines() const { return Format::header + words_of<Format>(depth); }
+  // Words that the panels take.
+  PYRNN_INLINE Index size() const { return count() * lines() * panel_width<Word>; }
+  PYRNN_INLINE Word* panel(Index p) const { return data + p * lines() * panel_width<Word>; }
+  PYRNN_INLINE Index column(Index p) const { return start[p % groups] + p / groups * step; }
+  // Columns of panel p that exist in W^T.
+  PYRNN_INLINE int width(Index p) const {
+    const Index left = columns - p / groups * panel_width<Word>;
+    return static_cast<int>(min(left, panel_width<Word>));
+  }
+  // Columns of C that panel p fills.
+  PYRNN_INLINE int filled(Index p) const { return padded ? panel_width<Word> : width(p); }
+  // The first row of W of panel p.
+  PYRNN_INLINE Index row(Index p) const {
+    return p % groups * columns + p / groups * panel_width<Word>;
+  }
+};
+
+// Panels [first, last) of w [groups * columns, depth]; columns that fill the last panel are zeros.
+template <class Format>
+void pack_transposed(const ReducedPanels<Format>& b, const float* w, Index first, Index last) {
+  constexpr Index width = panel_width<Word>, words_at_once = 64,
+                  at_once = words_at_once * per_word<Format>;
+  for (Index p = first; p < last; ++p) {
+    Word* const panel = b.panel(p);
+    fill(panel, {0, b.lines() * width}, Word(0));
+    for (int column = 0; column < b.width(p); ++column) {
+      const float* const row = w + (b.row(p) + column) * b.depth;
+      const typename Format::Scale scale = Format::scale_of(row, b.depth);
+      Word* const to = panel + Format::header * width + column;
+      for (Index k = 0; k < b.depth; k += at_once) {
+        Word words[words_at_once];
+        const Index n = min(at_once, b.depth - k);
+        encode<Format>(row + k, n, scale, words);
+        for (Index i = 0; i < words_of<Format>(n); ++i) {
+          to[(k / per_word<Format> + i) * width] = words[i];
+        }
+      }
+      Format::store_header(scale, panel + column, b.lines());
+    }
+  }
+}
+
+// --- the product -----------------------------------------------------------------------------------------
+
+// Rows of A, prepared, and of C.
+struct ReducedRows {
+  const Word* a;  // [rows, stride]
+  Index stride;   // operand_words
+  float* const* c;
+
+  PYRNN_INLINE const Word* row(Index r) const { return a + r * stride; }
+};
+
+// Most rows of a tile. With 16 registers, of 4 x 2 vectors: 8 sums, the planes of 2 vectors, a broadcast.
+constexpr int reduced_rows = vector_registers == 32 ? 6 : 4;
+
+// Vectors side by side. Of vdpbf16ps one starts in each cycle and takes 6, so one row takes 8 vectors. More
+// rows take 4 where the sums fit beside the planes of 4 vectors, a broadcast and a constant.
+template <class Format, int R>
+constexpr int reduced_vectors() {
+  if (R <= 2) return R == 1 ? 8 : 4;
+  return R * 4 + Format::planes * 4 + 2 <= vector_registers ? 4 : 2;
+}
+
+// R rows by P panels of W vectors each, from vector v0 of panel p on. Without a base row, C is the base.
+template <class Format, int R, int P, int W>
+PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Format>& b, Index p,
+                               int v0, const float* base_row) {
+  constexpr int N = P * W, planes = Format::planes;
+  const Index stride = b.lines() * panel_width<Word>, words = words_of<Format>(b.depth);
+  const Word* const head = b.panel(p) + v0 * lanes<Word>;
+  // Vector i of the tile, in the first line.
+  const auto place = [&](int i) { return i / W * stride + i % W * lanes<Word>; };
+
+  typename Format::Sum sum[R][N];
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r][i] = Format::start(head + place(i));
+  }
+
+  const Word* a[R];
+  for (int r = 0; r < R; ++r) a[r] = rows.row(r) + Format::operand_header;
+  const Word* line = head + Format::header * panel_width<Word>;
+  for (Index k = 0; k < words; ++k, line += panel_width<Word>) {
+    if constexpr (R <= 2) {
+      Vec<Word> x[R][planes];
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int plane = 0; plane < planes; ++plane) x[r][plane] = splat(a[r][k + plane * words]);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        const Vec<Word> both = load(line + place(i));
+        Vec<Word> w[planes];
+        w[0] = Format::template plane<0>(both);
+        if constexpr (planes == 2) w[1] = Format::template plane<1>(both);
+        if constexpr (R > 1) keep(w[0]);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+          for (int plane = 0; plane < planes; ++plane) {
+            sum[r][i] = Format::add(sum[r][i], w[plane], x[r][plane]);
+          }
+        }
+      }
+    } else {
+      Vec<Word> w[planes][N];
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        const Vec<Word> both = load(line + place(i));
+        w[0][i] = Format::template plane<0>(both);
+        if constexpr (planes == 2) w[1][i] = Format::template plane<1>(both);
+        keep(w[0][i]);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int plane = 0; plane < planes; ++plane) {
+          const Vec<Word> x = splat(a[r][k + plane * words]);
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[plane][i], x);
+        }
+      }
+    }
+  }
+
+  const auto finish = [&](int r, int i, typename Format::Sum of, const Vec<float>& before) {
+    return Format::result(before, of, head + place(i), rows.row(r));
+  };
+  // Panels to the right are the ones that may be narrow.
+  if (b.filled(p + P - 1) == panel_width<Word>) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) {
+      const Index column = b.column(p + i / W) + (v0 + i % W) * lanes<Word>;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        float* const c = rows.c[r] + column;
+        store(c, finish(r, i, sum[r][i], load(base_row == nullptr ? c : base_row + column)));
+      }
+    }
+    return;
+  }
+  // The sums leave the registers, so that this is a loop and not R * N copies of code.
+  typename Format::Sum sums[R][N];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) sums[r][i] = sum[r][i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < N; ++i) {
+    const Index column = b.column(p + i / W);
+    const int width = b.filled(p + i / W), v = v0 + i % W;
+#pragma GCC unroll 1
+    for (int r = 0; r < R; ++r) {
+      float* const c = rows.c[r] + column;
+      const Vec<float> before = load_line(base_row == nullptr ? c : base_row + column, v, width);
+      store_line(c, v, width, finish(r, i, sums[r][i], before));
+    }
+  }
+}
+
+// P panels at once while there are as many, then fewer.
+template <class Format, int R, int W, int P>
+void reduced_panels(const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
+                    Index last, const float* base_row) {
+  Index p = first;
+  for (; p + P <= last; p += P) {
+    for (int v = 0; v < panel_vectors; v += W) {
+      reduced_tile<Format, R, P, W>(rows, b, p, v, base_row);
+    }
+  }
+  if (p == last) return;
+  if constexpr (P == 4) {
+    if (p + 3 == last) return reduced_panels<Format, R, W, 3>(rows, b, p, last, base_row);
+  }
+  if constexpr (P > 1) reduced_panels<Format, R, W, P / 2>(rows, b, p, last, base_row);
+}
+
+template <class Format, int R = reduced_rows>
+void reduced_tile_of(Index n, const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
+                     Index last, const float* base_row) {
+  if constexpr (R > 1) {
+    if (n < R) return reduced_tile_of<Format, R - 1>(n, rows, b, first, last, base_row);
+  }
+  constexpr int N = reduced_vectors<Format, R>(), W = N < panel_vectors ? N : panel_vectors;
+  reduced_panels<Format, R, W, N / W>(rows, b, first, last, base_row);
+}
+
+// C = base + A W^T for `count` rows and panels [first, last); the base is one row for all or C itself.
+template <Base base, class Format>
+void multiply(Index count, const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
+              Index last, const float* base_row = nullptr) {
+  static_assert(base != Base::zero);
+  if (count == 0 || first >= last) return;
+  const Index tiles = ceil_div(count, reduced_rows);
+  // All rows pass over a few panels, as many as a tile takes, which come from L2 once in each tile.
+  const Index some = tiles == 1 ? last - first : ceil_div(4, panel_vectors);
+  for (Index p = first; p < last; p += some) {
+    Index row = 0;
+    for (Index i = 0; i < tiles; ++i) {
+      const Index n = (count - row) / (tiles - i);
+      reduced_tile_of(n, {rows.row(row), rows.stride, rows.c + row}, b, p, min(last, p + some),
+                      base_row);
+      row += n;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA

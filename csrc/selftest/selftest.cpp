@@ -1,0 +1,394 @@
+// The self-test of the kernels, without Python: every cell of every table against the naive equations,
+// any number of threads bit for bit, Linear, and the error of exp, tanh and sigmoid.
+//
+//   pyrnn_selftest [--quick] [isa ...]      all instruction sets of this processor by default
+//
+// Ends with 0 if all is well, 1 if not, 2 for an instruction set that cannot run.
+#include <cfenv>
+#include <exception>
+#include <numeric>
+
+#include "../dispatch.hpp"
+#include "../team.hpp"
+#include "compare.hpp"
+
+namespace pyrnn::selftest {
+namespace {
+
+// --- cells ---------------------------------------------------------------------------------------------
+
+// A problem with NaN, or tokens that do not exist, in its padding.
+template <class T>
+Problem make(const CellKernels<T>& cell, Shape shape, unsigned options) {
+  const auto [len, B, I, H] = shape;
+  const auto drawn = [&](unsigned bit) { return (options >> bit & 1) != 0; };
+  // Sums of order 1: where a unit saturates, its slope 1 - h^2 is what rounding leaves of it.
+  const double bound = 1 / std::sqrt(static_cast<double>(std::max(I, H)));
+  Problem p{};
+  p.cell = cell.name;
+  p.gates = cell.gates;
+  p.has_c = cell.has_c;
+  p.shape = shape;
+  p.reverse = drawn(0);
+  if (drawn(1)) {
+    for (Index b = 0; b < B; ++b) {
+      p.lengths.push_back(static_cast<std::int64_t>(random_bits() % std::uint64_t(len + 1)));
+    }
+  }
+  if (drawn(2) && drawn(3)) {
+    for (Index n = 0; n < len * B; ++n) {
+      p.tokens.push_back(static_cast<std::int64_t>(random_bits() % std::uint64_t(I)));
+    }
+  } else {
+    p.x = values<T>(len * B * I, 1.5);
+  }
+  p.h0 = values<T>(B * H, 1);
+  if (cell.has_c) p.c0 = values<T>(B * H, 1.5);
+  p.w_ih = values<T>(cell.gates * H * I, bound);
+  p.w_hh = values<T>(cell.gates * H * H, bound);
+  if (!drawn(4)) p.b_ih = values<T>(cell.gates * H, bound);
+  if (!drawn(5)) p.b_hh = values<T>(cell.gates * H, bound);
+  p.dy = values<T>(len * B * H, 1);
+  if (!drawn(6)) p.dh_n = values<T>(B * H, 1);
+  if (cell.has_c && !drawn(7)) p.dc_n = values<T>(B * H, 1);
+  for (Index b = 0; b < B; ++b) {
+    for (Index t = p.length(b); t < len; ++t) {
+      const Index place = t * B + b;
+      if (!p.tokens.empty()) p.tokens[std::size_t(place)] = -1'000'000'000;
+      const auto spoil = [place](Values& array, Index width) {
+        if (!array.empty()) std::fill_n(array.begin() + place * width, width, std::nan(""));
+      };
+      spoil(p.x, I);
+      spoil(p.dy, H);
+    }
+  }
+  return p;
+}
+
+template <class T>
+Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save) {
+  const auto [len, B, I, H] = p.shape;
+  const Fenced<T> x(p.x), h0(p.h0), c0(p.c0), dy(p.dy), dh_n(p.dh_n), dc_n(p.dc_n);
+  const Fenced<T> w_ih(p.w_ih), w_hh(p.w_hh), b_ih(p.b_ih), b_hh(p.b_hh);
+  std::vector<Index> order(static_cast<std::size_t>(B));
+  std::iota(order.begin(), order.end(), Index(0));
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return p.length(a) > p.length(b); });
+  const auto array = [](Index n) { return Guarded<T>(static_cast<std::size_t>(n)); };
+  const auto like = [](const auto& other) { return Guarded<T>(other.size()); };
+  Results<Guarded<T>> r{array(len * B * H), like(h0),   like(c0),   like(x),    like(h0),
+                        like(c0),           like(w_ih), like(w_hh), like(b_ih), like(b_hh)};
+  Guarded<T> gates = array(save ? len * B * cell.columns * H : 0);
+  Guarded<T> tape_h = array(save && cell.tapes_h ? len * B * H : 0);
+  Guarded<T> tape_c = array(save && cell.has_c ? len * B * H : 0);
+
+  Inputs<T> in{};
+  in.shape = p.shape;
+  in.x = p.tokens.empty() ? x.data() : nullptr;
+  in.tokens = p.tokens.empty() ? nullptr : p.tokens.data();
+  in.h0 = h0.data();
+  in.c0 = c0.data_or_null();
+  in.lengths = p.lengths.empty() ? nullptr : p.lengths.data();
+  in.order = p.lengths.empty() ? nullptr : order.data();
+  in.params = {w_ih.data(), w_hh.data(), b_ih.data_or_null(), b_hh.data_or_null()};
+  in.reverse = p.reverse;
+
+  Forward<T> forward{};
+  forward.in = in;
+  forward.save = save;
+  if (save) forward.tape = {gates.data(), tape_h.data(), tape_c.data()};
+  forward.y = r.y.data();
+  forward.h_n = r.h_n.data();
+  forward.c_n = r.c_n.data_or_null();
+  Team team(nullptr);
+  cell.forward(forward, team);
+  if (!save) return r;
+
+  Backward<T> backward{};
+  backward.in = in;
+  backward.tape = {gates.data(), tape_h.data(), tape_c.data()};
+  backward.dy = dy.data_or_null();
+  backward.dh_n = dh_n.data_or_null();
+  backward.dc_n = dc_n.data_or_null();
+  backward.dx = p.tokens.empty() ? r.dx.data() : nullptr;
+  backward.dh0 = r.dh0.data();
+  backward.dc0 = r.dc0.data_or_null();
+  backward.dw_ih = r.dw_ih.data();
+  backward.dw_hh = r.dw_hh.data();
+  backward.db_ih = r.db_ih.data_or_null();
+  backward.db_hh = r.db_hh.data_or_null();
+  cell.backward(backward, team);
+  return r;
+}
+
+std::string title(const Shape& s, const char* array) {
+  return std::string(array) + ", T " + std::to_string(s.T) + " B " + std::to_string(s.B) + " I " +
+         std::to_string(s.I) + " H " + std::to_string(s.H);
+}
+
+// Below, at and above the widths of vectors, panels and tiles, and primes.
+constexpr Index sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 16, 17, 23, 31, 32, 33, 47};
+constexpr int size_count = sizeof(sizes) / sizeof(sizes[0]);
+// Several blocks of steps, work for several threads by units and by rows, few tokens of many, nothing.
+constexpr Shape large[] = {{300, 1, 5, 9},  {9, 1, 16, 130}, {5, 40, 12, 64}, {270, 2, 3, 4},
+                           {4, 70, 17, 40}, {1, 3, 97, 33},  {0, 3, 2, 5},    {3, 65, 9, 31}};
+
+template <class T>
+void test_cell(const KernelTable& table, const CellKernels<T>& cell) {
+  Group group(table.isa, dtype<T>, cell.name, tolerance<T>);
+  std::vector<Shape> shapes(std::begin(large), std::end(large));
+  for (int k = 0; k < size_count; ++k) {
+    // Steps that share no factor with 19 sizes: B, I and H take every size in turn.
+    shapes.push_back(
+        {1 + k % 7, sizes[(k * 5 + 3) % size_count], sizes[(k * 7 + 11) % size_count], sizes[k]});
+  }
+  for (std::size_t k = 0; k < shapes.size(); k += quick ? 2 : 1) {
+    const Shape& shape = shapes[k];
+    const Problem p = make(cell, shape, static_cast<unsigned>(random_bits()));
+    set_num_threads(1);
+    Results<Values> want = Naive::run(p);
+    Results<Guarded<T>> got = run(cell, p, true);
+    got.each(got, want, [&](const char* name, Guarded<T>& a, const Values& b) {
+      if (std::strcmp(name, "dx") == 0 && !p.tokens.empty()) return;
+      group.error(relative_error(a, b), title(shape, name));
+      group.check(a.intact(), "written beside: " + title(shape, name));
+    });
+    Results<Guarded<T>> unsaved = run(cell, p, false);
+    group.check(same_bits(unsaved.y, got.y) && same_bits(unsaved.h_n, got.h_n) &&
+                    same_bits(unsaved.c_n, got.c_n),
+                "without a tape: " + title(shape, "y"));
+    for (const int threads : {2, 3}) {
+      set_num_threads(threads);
+      Results<Guarded<T>> other = run(cell, p, true);
+      got.each(got, other, [&](const char* name, Guarded<T>& a, Guarded<T>& b) {
+        group.check(same_bits(a, b), std::to_string(threads) + " threads: " + title(shape, name));
+      });
+    }
+  }
+}
+
+// --- Linear --------------------------------------------------------------------------------------------
+
+template <class T>
+void test_linear(const KernelTable& table) {
+  Group group(table.isa, dtype<T>, "linear", tolerance<T>);
+  const Shape shapes[] = {{1, 0, 1, 1},   {2, 0, 3, 5},     {7, 0, 17, 16},   {31, 0, 8, 33},
+                          {64, 0, 65, 3}, {300, 0, 31, 47}, {40, 0, 64, 130}, {0, 0, 3, 4}};
+  for (const auto& [rows, unused, in, out] : shapes) {
+    const Values x = values<T>(rows * in, 1), w = values<T>(out * in, 1);
+    const Values bias = values<T>(out, 1), dy = values<T>(rows * out, 1);
+    Values y(std::size_t(rows * out)), dx(std::size_t(rows * in)), dw(w.size()), db(bias.size());
+    for (Index n = 0; n < rows; ++n) {
+      for (Index o = 0; o < out; ++o) {
+        add(y, n * out + o, at(bias, o));
+        add(db, o, at(dy, n * out + o));
+        for (Index i = 0; i < in; ++i) {
+          add(y, n * out + o, at(x, n * in + i) * at(w, o * in + i));
+          add(dx, n * in + i, at(dy, n * out + o) * at(w, o * in + i));
+          add(dw, o * in + i, at(dy, n * out + o) * at(x, n * in + i));
+        }
+      }
+    }
+    const Fenced<T> x_(x), w_(w), bias_(bias), dy_(dy);
+    const Values* const wants[] = {&y, &dx, &dw, &db};
+    std::vector<Guarded<T>> first;
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      std::vector<Guarded<T>> made;
+      for (const Values* want : wants) made.emplace_back(want->size());
+      Linear<T> call{};
+      call.rows = rows;
+      call.in_features = in;
+      call.out_features = out;
+      call.x = x_.data();
+      call.weight = w_.data();
+      call.bias = bias_.data();
+      call.y = made[0].data();
+      Team team(nullptr);
+      table.of<T>().linear_forward(call, team);
+      call.dy = dy_.data();
+      call.dx = made[1].data();
+      call.dweight = made[2].data();
+      call.dbias = made[3].data();
+      table.of<T>().linear_backward(call, team);
+      if (threads == 1) first = made;
+      for (std::size_t i = 0; i < made.size(); ++i) {
+        const Shape shape{rows, 1, in, out};
+        group.error(relative_error(made[i], *wants[i]), title(shape, "y, dx, dw or db"));
+        group.check(same_bits(made[i], first[i]) && made[i].intact(), title(shape, "bits"));
+      }
+    }
+  }
+}
+
+// --- exp, tanh, sigmoid --------------------------------------------------------------------------------
+
+// What is wider than T: of double, where long double is.
+template <class T>
+using Wide = std::conditional_t<sizeof(T) == 4, double, long double>;
+
+template <class T>
+Wide<T> exact(int function, Wide<T> x) {
+  if (function == 0) return std::exp(x);
+  if (function == 1) return std::tanh(x);
+  const Wide<T> e = std::exp(-std::fabs(x));
+  return (x < 0 ? e : 1) / (1 + e);
+}
+
+// Units in the last place of the exact value; infinity counts as the number after the largest.
+template <class T>
+double ulps(T got, Wide<T> want) {
+  constexpr T largest = std::numeric_limits<T>::max();
+  const T below = std::nextafter(largest, T(0));
+  const Wide<T> after = Wide<T>(largest) + (Wide<T>(largest) - Wide<T>(below));
+  const T near = std::min(static_cast<T>(std::fabs(want)), below);
+  const Wide<T> unit = Wide<T>(std::nextafter(near, largest)) - Wide<T>(near);
+  const Wide<T> reached = std::clamp(Wide<T>(got), -after, after);
+  return static_cast<double>(std::fabs(reached - std::clamp(want, -after, after)) / unit);
+}
+
+template <class T>
+void test_functions(const KernelTable& table) {
+  if (std::numeric_limits<Wide<T>>::digits < std::numeric_limits<T>::digits + 8) return;
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  const std::size_t n = quick ? 20'000 : 200'000;
+  std::vector<T> x = {T(0), T(-0.0), T(1), T(-1), T(1e30), T(-1e30), T(1e-30), T(-1e-30)};
+  x.push_back(std::numeric_limits<T>::infinity());
+  x.push_back(-std::numeric_limits<T>::infinity());
+  x.push_back(std::numeric_limits<T>::quiet_NaN());
+  const double range = sizeof(T) == 4 ? 105 : 750;
+  while (x.size() < n) {
+    const auto pattern = static_cast<Bits>(random_bits());  // every exponent, denormals, NaN
+    T any;
+    std::memcpy(&any, &pattern, sizeof(any));
+    x.push_back(any);
+    x.push_back(static_cast<T>(range * uniform()));
+    x.push_back(static_cast<T>(4 * uniform()));
+  }
+  const DtypeKernels<T>& kernels = table.of<T>();
+  decltype(kernels.exp) const functions[] = {kernels.exp, kernels.tanh, kernels.sigmoid};
+  const char* const names[] = {"exp", "tanh", "sigmoid"};
+  for (int f = 0; f < 3; ++f) {
+    Group group(table.isa, dtype<T>, names[f], tolerance_ulp<T>);
+    Guarded<T> y(x.size());
+    functions[f](x.data(), y.data(), static_cast<Index>(x.size()));
+    group.check(y.intact(), "written beside");
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (std::isnan(x[i]) || std::isnan(y.data()[i])) {
+        group.check(std::isnan(x[i]) && std::isnan(y.data()[i]), "NaN");
+        continue;
+      }
+      group.error(ulps<T>(y.data()[i], exact<T>(f, Wide<T>(x[i]))), "at " + std::to_string(x[i]));
+    }
+    for (std::size_t i = 0; i + 40 < x.size();
+         i += 997) {  // a tail gives the bits of a whole vector
+      Guarded<T> tail(1 + i % 37);
+      functions[f](x.data() + i, tail.data(), static_cast<Index>(tail.size()));
+      const bool same = std::memcmp(tail.data(), y.data() + i, tail.size() * sizeof(T)) == 0;
+      group.check(same && tail.intact(), "tail");
+    }
+  }
+}
+
+// --- the processor -------------------------------------------------------------------------------------
+
+// Whether 1 * w + x * x is rounded once, as an FMA does: (1 + e)^2 - (1 + 2 e) is e^2, or 0 rounded twice.
+template <class T>
+bool fuses(const KernelTable& table) {
+  const T e = std::ldexp(T(1), -(std::numeric_limits<T>::digits + 1) / 2);
+  const T x[] = {1, 1 + e}, w[] = {-(1 + 2 * e), 1 + e};
+  T y = 0;
+  Linear<T> call{};
+  call.rows = 1;
+  call.in_features = 2;
+  call.out_features = 1;
+  call.x = x;
+  call.weight = w;
+  call.y = &y;
+  Team team(nullptr);
+  table.of<T>().linear_forward(call, team);
+  return y != 0;
+}
+
+// Denormals pass through a product as they are.
+template <class T>
+bool keeps_denormals(const KernelTable& table) {
+  const T x = std::numeric_limits<T>::denorm_min() * 6, w = T(0.5);
+  T y = 0;
+  Linear<T> call{};
+  call.rows = call.in_features = call.out_features = 1;
+  call.x = &x;
+  call.weight = &w;
+  call.y = &y;
+  Team team(nullptr);
+  table.of<T>().linear_forward(call, team);
+  return y == std::numeric_limits<T>::denorm_min() * 3;
+}
+
+struct Known {
+  const char* isa;
+  int vector_bytes;
+  bool fuses;
+};
+constexpr Known known[] = {{"avx512", 64, true},
+                           {"avx2", 32, true},
+                           {"wide", 64, true},
+                           {"baseline", 16, false},
+                           {"neon", 16, true}};
+
+// That this table is what its name says: its vectors, its multiply-add, and code of its own.
+void test_processor(const KernelTable& table, const std::vector<const KernelTable*>& others) {
+  Group group(table.isa, "-", std::to_string(table.vector_bytes * 8) + "-bit vectors", 0);
+  for (const Known& expected : known) {
+    if (std::strcmp(expected.isa, table.isa) != 0) continue;
+    group.check(table.vector_bytes == expected.vector_bytes, "vector width");
+    group.check(fuses<float>(table) == expected.fuses, "float32 multiply-add");
+    group.check(fuses<double>(table) == expected.fuses, "float64 multiply-add");
+  }
+  for (const KernelTable* other : others) {
+    group.check(other == &table || other->f32.cells[0].forward != table.f32.cells[0].forward,
+                "the code of another instruction set");
+  }
+  group.check(keeps_denormals<float>(table) && keeps_denormals<double>(table), "denormals");
+  group.check(std::fegetround() == FE_TONEAREST, "rounding mode");
+}
+
+template <class T>
+void test_dtype(const KernelTable& table) {
+  const DtypeKernels<T>& kernels = table.of<T>();
+  for (int i = 0; i < kernels.cell_count; ++i) test_cell(table, kernels.cells[i]);
+  test_linear<T>(table);
+  test_functions<T>(table);
+}
+
+int run_all(const std::vector<std::string>& names) {
+  std::vector<const KernelTable*> tables;
+  for (const std::string& name : names) tables.push_back(&kernels_of(name));
+  for (const KernelTable* table : tables) {
+    test_processor(*table, tables);
+    test_dtype<float>(*table);
+    test_dtype<double>(*table);
+  }
+  std::puts(failed ? "FAILED" : "all is well");
+  return failed ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace pyrnn::selftest
+
+int main(int argc, char** argv) {
+  std::vector<std::string> names;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--quick") == 0) {
+      pyrnn::selftest::quick = true;
+    } else {
+      names.emplace_back(argv[i]);
+    }
+  }
+  try {
+    return pyrnn::selftest::run_all(names.empty() ? pyrnn::available_isas() : names);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+  }
+}
