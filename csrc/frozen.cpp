@@ -1,5 +1,6 @@
 #include "frozen.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -13,6 +14,7 @@ constexpr std::size_t aligned(std::size_t bytes) {
 
 // Memory of its own, in large pages where it is large.
 char* zeroed(Scratch& memory, std::size_t bytes) {
+  bytes = std::max(bytes, Scratch::pair);  // a stream without rows needs none
   char* const start = static_cast<char*>(memory.at_least(bytes));
   std::memset(start, 0, bytes);
   return start;
