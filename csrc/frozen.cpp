@@ -8,26 +8,22 @@
 namespace pyrnn {
 namespace {
 
-// Processors fetch lines in pairs.
-constexpr std::size_t alignment = 128;
-
 constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
+  return (bytes + Scratch::pair - 1) / Scratch::pair * Scratch::pair;
+}
+
+// Memory of its own, in large pages where it is large.
+char* zeroed(Scratch& memory, std::size_t bytes) {
+  bytes = std::max(bytes, Scratch::pair);  // a stream without rows needs none
+  char* const start = static_cast<char*>(memory.at_least(bytes));
+  std::memset(start, 0, bytes);
+  return start;
 }
 
 // Releasing the GIL takes 30 ns, which is little beside the 4 us of this many multiply-adds out of L2.
 constexpr double long_step = 128 * 1024;
 
 }  // namespace
-
-Buffer zeroed(std::size_t bytes) {
-  const std::size_t rounded = std::max(aligned(bytes), alignment);
-  if (rounded < bytes) throw std::bad_alloc();
-  Buffer buffer(static_cast<char*>(std::aligned_alloc(alignment, rounded)));
-  if (buffer == nullptr) throw std::bad_alloc();
-  std::memset(buffer.get(), 0, rounded);
-  return buffer;
-}
 
 template <class T>
 Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
@@ -42,9 +38,9 @@ Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_,
     offsets.push_back(bytes_);
     bytes_ += aligned(kernels.packed_bytes(width(k), hidden_size));
   }
-  buffer_ = zeroed(bytes_);
+  char* const start = zeroed(memory_, bytes_);
   for (std::size_t k = 0; k < parts.size(); ++k) {
-    void* const packed = buffer_.get() + offsets[k];
+    void* const packed = start + offsets[k];
     kernels.pack(parts[k], width(static_cast<int>(k)), hidden_size, packed);
     packed_.push_back(packed);
   }
@@ -57,15 +53,14 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
   const Frozen<T>& f = *frozen;
   const std::size_t state = aligned(state_values() * sizeof(T));
   const std::size_t scratch = f.kernels.step_bytes(batch_size, f.hidden_size);
-  buffer_ = zeroed((f.cell.has_c ? 4 : 2) * state + scratch);
+  char* const start = zeroed(memory_, (f.cell.has_c ? 4 : 2) * state + scratch);
   for (int i = 0; i < 2; ++i) {
-    h_[i] = reinterpret_cast<T*>(buffer_.get() + static_cast<std::size_t>(i) * state);
-    c_[i] = f.cell.has_c
-                ? reinterpret_cast<T*>(buffer_.get() + static_cast<std::size_t>(2 + i) * state)
-                : nullptr;
+    h_[i] = reinterpret_cast<T*>(start + static_cast<std::size_t>(i) * state);
+    c_[i] = f.cell.has_c ? reinterpret_cast<T*>(start + static_cast<std::size_t>(2 + i) * state)
+                         : nullptr;
   }
   tokens_.resize(static_cast<std::size_t>(batch_size));
-  scratch_ = buffer_.get() + (f.cell.has_c ? 4 : 2) * state;
+  scratch_ = start + (f.cell.has_c ? 4 : 2) * state;
   const Index layer = batch_size * f.hidden_size;
   for (int i = 0; i < 2; ++i) {
     for (int k = 0; k < f.parts(); ++k) {

@@ -2,22 +2,14 @@
 #pragma once
 
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "kernels.hpp"
+#include "scratch.hpp"
 #include "stream_api.hpp"
 
 namespace pyrnn {
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<char, Free>;
-
-// Zeros, on a pair of cache lines. Throws std::bad_alloc.
-Buffer zeroed(std::size_t bytes);
 
 // Part k is layer k / directions in direction k % directions.
 template <class T>
@@ -41,7 +33,7 @@ class Frozen {
 
  private:
   std::size_t bytes_ = 0;
-  Buffer buffer_;
+  Scratch memory_;
   std::vector<const void*> packed_;
 };
 
@@ -81,7 +73,7 @@ class Stream final : public AnyStream {
   std::atomic<bool> busy_{false};
   // A step reads one state and writes the other: one that is interrupted has changed nothing.
   int current_ = 0;
-  Buffer buffer_;
+  Scratch memory_;
   T *h_[2], *c_[2];  // [L, B, H]
   void* scratch_;
   std::vector<std::int64_t>

@@ -156,15 +156,15 @@ def test_on_the_reference(kind: str, dtype: str) -> None:
 
 
 def packed_bytes(layer: Any, gates: int, columns: int, itemsize: int) -> int:
-    """The formula of the documentation: H in whole lines of 64 bytes, each array in whole lines."""
+    """The formula of the documentation: H in whole lines, a layer in whole pairs of lines."""
     line = 64 // itemsize
     size = layer.hidden_size
     padded = -(-size // line) * line
     total = 0
     for k in range(layer.num_layers):
         width = layer.input_size if k == 0 else size
-        bias = columns * padded
-        total += -(-(bias + gates * padded * (width + size)) * itemsize // 128) * 128
+        values = padded * (columns + gates * (width + size))
+        total += -(-values * itemsize // 128) * 128
     return total
 
 

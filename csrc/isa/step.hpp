@@ -40,8 +40,8 @@ class StackStep {
   static constexpr int G = Cell::gates, C = Cell::columns;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
-  // Units advance in blocks of one tile of one row: the pointwise part of a block then runs while the
-  // weights of the next arrive.
+  // The products of a step go block by block of units, a tile of one row each, so that they can be walked
+  // backwards. The pointwise part follows for all units: of few, its chains of activations would not overlap.
   static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
 
   // OpenMP is not asked where one thread is all that is worth it.

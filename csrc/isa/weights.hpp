@@ -2,7 +2,7 @@
 // packed. They lie in the scratch of one call, or in a buffer that many calls share (a frozen layer).
 //
 // The type of `Operand`, a packed matrix, is the precision: Panels<T> keeps the values themselves. Another
-// one brings the functions of the same names: take_panels, panels_bytes, pack_transposed,
+// one brings the functions of the same names: take_panels, pack_transposed,
 // unpack_transposed, multiply and add_line.
 #pragma once
 
