@@ -70,6 +70,8 @@ struct Backward {
   T* dw_hh;       // [G*H, H]
   T* db_ih;       // [G*H] or null
   T* db_hh;       // [G*H] or null
+  // dw and db go on from what they hold: this call is a chunk of a longer pass.
+  bool accumulate;
 };
 
 // y = x W^T + b, on N rows.

@@ -5,6 +5,7 @@
 #include <new>
 #include <thread>
 
+#include "scratch.hpp"
 #include "strain.hpp"
 
 #ifdef _OPENMP
@@ -45,26 +46,6 @@ int allowed_threads() {
 }
 
 const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-
-struct Scratch {
-  void* data = nullptr;
-  std::size_t size = 0;
-  ~Scratch() { std::free(data); }
-
-  void* at_least(std::size_t bytes) {
-    if (bytes > size) {
-      std::free(data);
-      data = nullptr;
-      size = 0;
-      const std::size_t rounded = (bytes + line_pair - 1) / line_pair * line_pair;
-      if (rounded < bytes) throw std::bad_alloc();
-      data = std::aligned_alloc(line_pair, rounded);
-      if (data == nullptr) throw std::bad_alloc();
-      size = rounded;
-    }
-    return data;
-  }
-};
 
 // A user presses Ctrl-C and expects an answer within a second.
 constexpr long long poll_interval_ns = 50'000'000;

@@ -55,6 +55,21 @@ def backward(
     dh_n: _Optional,
     dc_n: _Optional,
 ) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
+def check_lengths(lengths: _Optional, seq_len: int, batch_size: int) -> _Optional: ...
+def forward_chunk(
+    cell: str, inputs: _Inputs, reverse: bool, save: bool, start: int, y: _Optional
+) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
+def backward_chunk(
+    cell: str,
+    inputs: _Inputs,
+    saved: _Saved | None,
+    reverse: bool,
+    dy: _Optional,
+    dh_n: _Optional,
+    dc_n: _Optional,
+    start: int,
+    into: tuple[_Optional, _Array, _Array, _Optional, _Optional],
+) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
 def forward_side_by_side(
     cell: str,
     arguments: Sequence[tuple[Any, ...]],

@@ -70,6 +70,10 @@ class RNN(Recurrent[Array]):
     _backward_op = staticmethod(ops.rnn_backward)
     _options = ("nonlinearity",)
 
+    @property
+    def _kernel(self) -> str:
+        return f"rnn_{self.nonlinearity}"
+
     def __init__(
         self,
         input_size: int,
@@ -141,6 +145,10 @@ class GRU(Recurrent[Array]):
     _forward_op = staticmethod(ops.gru_forward)
     _backward_op = staticmethod(ops.gru_backward)
     _options = ("reset_after",)
+
+    @property
+    def _kernel(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
 
     def __init__(
         self,
@@ -215,6 +223,10 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     _states = ("h", "c")
     _forward_op = staticmethod(ops.lstm_forward)
     _backward_op = staticmethod(ops.lstm_backward)
+
+    @property
+    def _kernel(self) -> str:
+        return "lstm"
 
     def __init__(
         self,

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from . import _core, reference
+from . import checkpoint as chunks
 from .backends import use_reference
-from .tape import Array, GruGrads, LstmGrads, RnnGrads, Tape
+from .checks import checked_integer
+from .tape import Array, CheckpointTape, GruGrads, LayerInputs, LstmGrads, RnnGrads, Tape
 
 __all__ = [
     "gru_backward",
@@ -22,7 +24,7 @@ __all__ = [
     "rnn_forward",
 ]
 
-NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+_NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
 def rnn_forward(
@@ -37,7 +39,8 @@ def rnn_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
     """Elman layer: ``h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``.
 
     Parameters
@@ -58,6 +61,10 @@ def rnn_forward(
         Run from each row's last valid step to its first.
     save : bool
         False: keep nothing for a backward pass.
+    checkpoint : int, optional
+        Keep the states every so many steps only. The backward pass computes what lies between
+        anew, a chunk at a time, and gives the same bits; ``tape.nbytes`` is then that of
+        ``ceil(T / checkpoint) - 1`` states.
 
     Returns
     -------
@@ -65,13 +72,13 @@ def rnn_forward(
         (T, B, H), every h_t.
     h_n : ndarray
         (B, H), the state after each row's last step.
-    tape : Tape or None
+    tape : Tape, CheckpointTape or None
         For :func:`rnn_backward`.
 
     Raises
     ------
     ValueError
-        A wrong shape, length or ``nonlinearity``.
+        A wrong shape, length, ``nonlinearity`` or ``checkpoint``.
     TypeError
         A dtype other than float32, float64 and integer tokens, or a mixture.
     IndexError
@@ -89,19 +96,21 @@ def rnn_forward(
     >>> y.ravel().round(4).tolist()
     [0.7616, 0.9427]
     """
-    if nonlinearity not in NONLINEARITIES:
+    if nonlinearity not in _NONLINEARITIES:
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            _NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
         )
         return reference.rnn_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
             nonlinearity=nonlinearity, lengths=lengths, reverse=reverse, save=save,
+            checkpoint=_steps(checkpoint),
         )  # fmt: skip
     y, h_n, _, tape = _forward(
-        NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
-    )
+        _NONLINEARITIES[nonlinearity], x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+        lengths, reverse, save, checkpoint,
+    )  # fmt: skip
     return y, h_n, tape
 
 
@@ -117,7 +126,8 @@ def gru_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
     """GRU layer: ``h_t = (1 - z) * n + z * h_{t-1}``.
 
     ``r = sigmoid(a_r)``, ``z = sigmoid(a_z)`` with ``a = W_ih x + b_ih + W_hh h + b_hh``, and
@@ -136,7 +146,7 @@ def gru_forward(
         (3*H).
     reset_after : bool
         Apply the reset gate after (PyTorch, cuDNN) or before the product with W_hn.
-    lengths, reverse, save
+    lengths, reverse, save, checkpoint
         As for :func:`rnn_forward`.
 
     Returns
@@ -164,15 +174,17 @@ def gru_forward(
     """
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            _gru(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
         )
         return reference.gru_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
             reset_after=reset_after, lengths=lengths, reverse=reverse, save=save,
+            checkpoint=_steps(checkpoint),
         )  # fmt: skip
     y, h_n, _, tape = _forward(
-        gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
-    )
+        _gru(reset_after), x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+        lengths, reverse, save, checkpoint,
+    )  # fmt: skip
     return y, h_n, tape
 
 
@@ -188,7 +200,8 @@ def lstm_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Array, Tape | CheckpointTape | None]:
     """LSTM layer: ``c_t = f * c_{t-1} + i * g``, ``h_t = o * tanh(c_t)``.
 
     ``i, f, o = sigmoid(a)`` and ``g = tanh(a)`` with ``a = W_ih x + b_ih + W_hh h + b_hh``.
@@ -203,7 +216,7 @@ def lstm_forward(
         (4*H, I) and (4*H, H), blocks i, f, g, o.
     b_ih, b_hh : ndarray or None
         (4*H).
-    lengths, reverse, save
+    lengths, reverse, save, checkpoint
         As for :func:`rnn_forward`.
 
     Returns
@@ -212,7 +225,7 @@ def lstm_forward(
         (T, B, H), every h_t.
     h_n, c_n : ndarray
         (B, H), the states after each row's last step.
-    tape : Tape or None
+    tape : Tape, CheckpointTape or None
         For :func:`lstm_backward`.
 
     Raises
@@ -241,17 +254,23 @@ def lstm_forward(
         return reference.lstm_forward(
             x, h0, cast(Array, c0_), w_ih, w_hh, b_ih, b_hh,
             lengths=lengths, reverse=reverse, save=save,
+            checkpoint=_steps(checkpoint),
         )  # fmt: skip
-    y, h_n, c_n, tape = _forward("lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save)
+    y, h_n, c_n, tape = _forward(
+        "lstm", x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh),
+        lengths, reverse, save, checkpoint,
+    )  # fmt: skip
     return y, h_n, cast(Array, c_n), tape
 
 
-def rnn_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None) -> RnnGrads:
+def rnn_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> RnnGrads:
     """Backpropagation through time for :func:`rnn_forward`.
 
     Parameters
     ----------
-    tape : Tape
+    tape : Tape or CheckpointTape
         From :func:`rnn_forward`; it is not changed and may be used again.
     dy : ndarray or None
         (T, B, H), gradient of the loss by y; None counts as 0.
@@ -288,7 +307,9 @@ def rnn_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None)
     return RnnGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
 
 
-def gru_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None) -> GruGrads:
+def gru_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> GruGrads:
     """Backpropagation through time for :func:`gru_forward`.
 
     Parameters, returns and errors are those of :func:`rnn_backward`, with the shapes of
@@ -309,7 +330,10 @@ def gru_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None)
 
 
 def lstm_backward(
-    tape: Tape, dy: Array | None = None, dh_n: Array | None = None, dc_n: Array | None = None
+    tape: Tape | CheckpointTape,
+    dy: Array | None = None,
+    dh_n: Array | None = None,
+    dc_n: Array | None = None,
 ) -> LstmGrads:
     """Backpropagation through time for :func:`lstm_forward`.
 
@@ -331,6 +355,69 @@ def lstm_backward(
     return LstmGrads(dx, dh0, cast(Array, dc0), dw_ih, dw_hh, db_ih, db_hh)
 
 
+def _gru(reset_after: bool) -> str:
+    return "gru" if reset_after else "gru_reset_before"
+
+
+def _steps(checkpoint: int | None) -> int | None:
+    return None if checkpoint is None else checked_integer("checkpoint", checkpoint, 1)
+
+
+def _forward(
+    cell: str,
+    x: Array,
+    layer: LayerInputs,
+    lengths: Array | None,
+    reverse: bool,
+    save: bool,
+    checkpoint: int | None,
+) -> tuple[Array, Array, Array | None, Tape | CheckpointTape | None]:
+    steps = _steps(checkpoint)
+    if steps is not None:
+        y, ((h_n, c_n),), states = chunks.forward(cell, x, [layer], lengths, reverse, steps, save)
+        return y, h_n, c_n, states
+    if not save and chunks.converts(x, layer):
+        y, ((h_n, c_n),) = chunks.infer(cell, x, [layer], lengths, reverse)
+        return y, h_n, c_n, None
+    y, h_n, c_n, inputs, saved = _core.forward(cell, x, *layer, lengths, reverse, save)
+    if inputs is None or saved is None:
+        return y, h_n, c_n, None
+    return y, h_n, c_n, Tape(cell, *inputs, reverse, *saved)
+
+
+def _backward(
+    maker: str,
+    cells: tuple[str, ...],
+    tape: Tape | CheckpointTape,
+    dy: Array | None,
+    dh_n: Array | None,
+    dc_n: Array | None,
+) -> tuple[Array | None, Array, Array | None, Array, Array, Array | None, Array | None]:
+    if not isinstance(tape, (Tape, CheckpointTape)):
+        raise TypeError(f"tape: expected the tape of {maker}(save=True), got {type(tape).__name__}")
+    if tape.cell not in cells:
+        raise ValueError(f"tape: expected the tape of {maker}, got one of cell {tape.cell!r}")
+    if isinstance(tape, CheckpointTape) and len(tape.layers) != 1:
+        raise ValueError(f"tape: expected that of one layer, got a stack of {len(tape.layers)}")
+    layer: Tape | LayerInputs = tape if isinstance(tape, Tape) else tape.layers[0]
+    if use_reference() or isinstance(tape, CheckpointTape):
+        dy, dh_n, dc_n = _core.check_backward(
+            tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n
+        )
+    if use_reference():
+        if tape.cell == "lstm":
+            return reference.lstm_backward(tape, dy, dh_n, dc_n)
+        backward = reference.gru_backward if "gru" in tape.cell else reference.rnn_backward
+        dx, dh0, *rest = backward(tape, dy, dh_n)
+        return (dx, dh0, None, *rest)  # type: ignore[return-value]
+    if isinstance(tape, CheckpointTape):
+        dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)])
+        return dx, dh0, dc0, *sums
+    return _core.backward(
+        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n
+    )
+
+
 def tape_inputs(tape: Tape) -> tuple[Any, ...]:
     """What the compiled module takes first of a tape."""
     return (
@@ -341,52 +428,3 @@ def tape_inputs(tape: Tape) -> tuple[Any, ...]:
 def tape_saved(tape: Tape) -> tuple[Any, ...]:
     """What forward stored."""
     return tape.gates, tape.h, tape.c
-
-
-def gru_name(reset_after: bool) -> str:
-    return "gru" if reset_after else "gru_reset_before"
-
-
-def _forward(
-    cell: str,
-    x: Array,
-    h0: Array,
-    c0: Array | None,
-    w_ih: Array,
-    w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    lengths: Array | None,
-    reverse: bool,
-    save: bool,
-) -> tuple[Array, Array, Array | None, Tape | None]:
-    y, h_n, c_n, inputs, saved = _core.forward(
-        cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
-    )
-    if inputs is None or saved is None:
-        return y, h_n, c_n, None
-    return y, h_n, c_n, Tape(cell, *inputs, reverse, *saved)
-
-
-def _backward(
-    maker: str,
-    cells: tuple[str, ...],
-    tape: Tape,
-    dy: Array | None,
-    dh_n: Array | None,
-    dc_n: Array | None,
-) -> tuple[Array | None, Array, Array | None, Array, Array, Array | None, Array | None]:
-    if not isinstance(tape, Tape):
-        raise TypeError(f"tape: expected the tape of {maker}(save=True), got {type(tape).__name__}")
-    if tape.cell not in cells:
-        raise ValueError(f"tape: expected the tape of {maker}, got one of cell {tape.cell!r}")
-    if use_reference():
-        dy, dh_n, dc_n = _core.check_backward(tape.cell, tape.x, tape.h0, tape.w_hh, dy, dh_n, dc_n)
-        if tape.cell == "lstm":
-            return reference.lstm_backward(tape, dy, dh_n, dc_n)
-        backward = reference.gru_backward if "gru" in tape.cell else reference.rnn_backward
-        dx, dh0, *rest = backward(tape, dy, dh_n)
-        return (dx, dh0, None, *rest)  # type: ignore[return-value]
-    return _core.backward(
-        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n
-    )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from . import checkpoint as chunks
+from .backends import use_reference
 from .checks import (
     checked_array,
     checked_dtype,
@@ -24,58 +25,11 @@ from .checks import (
     with_dtype,
 )
 from .initialisation import INITIALISATIONS, generator, orthogonal, uniform
-from .module import Grads, Module, ModuleTape
+from .layer_tape import LayerGrads, LayerTape, State
+from .module import Module
 from .passes import Pass, PassBack, backward_passes, forward_passes
-from .tape import Array, Tape
+from .tape import Array, CheckpointTape, LayerInputs
 from .weights import GATES, parameter_names, parameter_shapes
-
-State = TypeVar("State")
-
-
-@dataclass(slots=True, eq=False)
-class LayerGrads(Grads, Generic[State]):
-    """Gradients of a recurrent layer.
-
-    Attributes
-    ----------
-    params : dict of str to ndarray
-        Gradients of the parameters, by their names.
-    x : ndarray or None
-        Gradient of the input, in its shape; None for integer tokens.
-    state : ndarray or tuple of two ndarrays
-        Gradient of the initial state, in its shape.
-    """
-
-    x: Array | None
-    state: State
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerTape(ModuleTape):
-    """Read-only record of one ``forward`` of a recurrent layer.
-
-    Attributes
-    ----------
-    owner : Module
-        The layer.
-    tapes : tuple of Tape
-        One for each layer and direction.
-    layout : str
-        How x was laid out: "T, B", "B, T" or, without a batch, "T".
-    dropout : tuple of int and float, or None
-        Seed of the dropout masks, which ``backward`` draws again, and their probability.
-    """
-
-    tapes: tuple[Tape, ...]
-    layout: str
-    dropout: tuple[int, float] | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes stored beside the arguments: all operations' tapes, and what the layers pass up."""
-        x = self.tapes[0].x
-        passed_up = {id(tape.x): tape.x.nbytes for tape in self.tapes if tape.x is not x}
-        return sum(tape.nbytes for tape in self.tapes) + sum(passed_up.values())
 
 
 class Recurrent(Module, Generic[State]):
@@ -136,6 +90,11 @@ class Recurrent(Module, Generic[State]):
                 else:
                     self.params[name] = uniform(self.rng, shape, size, self.dtype)
 
+    @property
+    def _kernel(self) -> str:
+        """The cell with its options, by the name that the kernels have for it."""
+        raise NotImplementedError
+
     def __call__(
         self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
@@ -172,7 +131,12 @@ class Recurrent(Module, Generic[State]):
         return y, last
 
     def forward(
-        self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State | None = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        checkpoint: int | None = None,
     ) -> tuple[Array, State, LayerTape]:
         """Run for training: with dropout, and with a tape for :meth:`backward`.
 
@@ -183,6 +147,11 @@ class Recurrent(Module, Generic[State]):
         ----------
         x, state, lengths
             As for calling the layer.
+        checkpoint : int, optional
+            Keep the states every so many steps only: the backward pass computes what lies between
+            anew and gives the same bits, in less memory and a third more time. A stack in one
+            direction without dropout keeps ``ceil(T / checkpoint) - 1`` times the states of all
+            layers; else each operation does, and what the layers pass up is kept beside that.
 
         Returns
         -------
@@ -196,7 +165,8 @@ class Recurrent(Module, Generic[State]):
         ValueError, TypeError, IndexError
             As for calling the layer.
         """
-        y, last, tape = self._run(x, state, lengths, True)
+        steps = None if checkpoint is None else checked_integer("checkpoint", checkpoint, 1)
+        y, last, tape = self._run(x, state, lengths, True, steps)
         return y, last, cast(LayerTape, tape)
 
     def backward(
@@ -244,6 +214,12 @@ class Recurrent(Module, Generic[State]):
         if dstate is not None:
             dlast = self._split("dstate", dstate, batch, layout)
 
+        if len(tapes) < len(self._names):
+            (of_stack,) = tapes
+            assert isinstance(of_stack, CheckpointTape)
+            if not use_reference():
+                return self._backward_in_chunks(of_stack, dabove, dlast, layout)
+            tapes = tuple(chunks.unstacked(of_stack))
         dfirst: list[Any] = [None] * len(tapes)
         dparams: dict[str, Array] = {}
         for group in reversed(self._groups(dropout is not None)):
@@ -277,8 +253,31 @@ class Recurrent(Module, Generic[State]):
             self._join(dfirst, layout),
         )
 
+    def _backward_in_chunks(
+        self, tape: CheckpointTape, dy: Array | None, dlast: list[Any], layout: str
+    ) -> LayerGrads[State]:
+        of_layers: list[Any] = [
+            (*(None if d is None else d[k] for d in dlast), None)[:2]
+            for k in range(self.num_layers)
+        ]
+        dx, dfirst, sums = chunks.backward(tape, dy, of_layers)
+        return LayerGrads(
+            {
+                name: cast(Array, array)
+                for names, of_layer in zip(self._names, sums, strict=True)
+                for name, array in zip(names, of_layer, strict=False)
+            },
+            None if dx is None else _from_time_major(dx, layout),
+            self._join([d[: len(dlast)] for d in dfirst], layout),
+        )
+
     def _run(
-        self, x_like: npt.ArrayLike, state: Any, lengths: npt.ArrayLike | None, train: bool
+        self,
+        x_like: npt.ArrayLike,
+        state: Any,
+        lengths: npt.ArrayLike | None,
+        train: bool,
+        steps: int | None = None,
     ) -> tuple[Array, State, LayerTape | None]:
         x, layout = self._checked_input(np.asarray(x_like))
         batch, count = x.shape[1], self._directions
@@ -287,6 +286,8 @@ class Recurrent(Module, Generic[State]):
             lengths = np.asarray(lengths)
             if layout == "T" and lengths.ndim == 0:
                 lengths = lengths[None]
+        if self._in_chunks(x, layout, train, steps):
+            return self._run_in_chunks(x, layout, first, lengths, steps)
         if count == 2:
             x = np.ascontiguousarray(x)  # once, and not in the operation of each direction
         options = {name: getattr(self, name) for name in self._options} if self._options else {}
@@ -308,7 +309,9 @@ class Recurrent(Module, Generic[State]):
                     states = [s[k] for s in first]
                 own_x = x if count == 2 or k == group[0] else None
                 passes.append(Pass(own_x, states, self._weights[k](self.params), k % count == 1))
-            made_here = forward_passes(self._forward_op, options, passes, lengths, train)
+            made_here = forward_passes(
+                self._kernel, self._forward_op, passes, lengths, train, checkpoint=steps, **options
+            )
             for _, *after, tape in made_here:
                 last.append(after)
                 tapes.append(tape)
@@ -323,6 +326,35 @@ class Recurrent(Module, Generic[State]):
         if self._directions == 1 and not dropout:
             return [rows]
         return [rows[k : k + self._directions] for k in rows[:: self._directions]]
+
+    def _in_chunks(self, x: Array, layout: str, train: bool, steps: int | None) -> bool:
+        """Whether all layers run chunk by chunk, and none keeps what it passes up."""
+        if self.bidirectional or use_reference():
+            return False
+        if train:
+            return steps is not None and self.num_layers > 1 and self.dropout == 0
+        long = x.shape[0] > 2 * chunks.steps_of_inference(x.shape[1])
+        return long and (self.num_layers > 1 or layout == "B, T")
+
+    def _run_in_chunks(
+        self, x: Array, layout: str, first: Any, lengths: Array | None, steps: int | None
+    ) -> tuple[Array, State, LayerTape | None]:
+        """With steps for training, without for inference."""
+        zeros = [np.zeros((x.shape[1], self.hidden_size), self.dtype)] * len(self._states)
+        layers = []
+        for k, weights_of in enumerate(self._weights):
+            h0, c0 = (*(zeros if first is None else [s[k] for s in first]), None)[:2]
+            weights = (*weights_of(self.params), None, None)[:4]
+            layers.append(LayerInputs(h0, c0, *weights))
+        made = None
+        if steps is None:
+            y, last = chunks.infer(self._kernel, x, layers, lengths, False, layout == "B, T")
+            y = y[:, 0] if layout == "T" else y
+        else:
+            y, last, tape = chunks.forward(self._kernel, x, layers, lengths, False, steps, True)
+            y = _from_time_major(y, layout)
+            made = LayerTape(self, (cast(CheckpointTape, tape),), layout, None)
+        return y, self._join([s[: len(self._states)] for s in last], layout), made
 
     def _checked_input(self, x: Array) -> tuple[Array, str]:
         """x as (T, B, I) or (T, B), and how it was laid out."""
@@ -342,7 +374,7 @@ class Recurrent(Module, Generic[State]):
                 else f"shape ({batched}, I) or (T, I) with I = {self.input_size}"
             )
             raise ValueError(f"x: expected {wanted}, got {shape_text(x.shape)}")
-        return (x if layout == "T, B" else _to_time_major(x, layout)), layout
+        return _to_time_major(x, layout), layout
 
     def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
         """``state`` or ``dstate`` checked: one array (L*S, B, H) for each state of the cell."""
@@ -380,13 +412,16 @@ class Recurrent(Module, Generic[State]):
 
 
 def _to_time_major(array: Array, layout: str) -> Array:
+    """A view."""
     if layout == "T":
         return array[:, None]
-    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array
+    return array.swapaxes(0, 1) if layout == "B, T" else array
 
 
 def _from_time_major(array: Array, layout: str) -> Array:
-    return array[:, 0] if layout == "T" else _to_time_major(array, layout)
+    if layout == "T":
+        return array[:, 0]
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "B, T" else array
 
 
 def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:

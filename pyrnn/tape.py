@@ -76,6 +76,70 @@ class Tape:
         return sum(a.nbytes for a in (self.gates, self.h, self.c) if a is not None)
 
 
+class LayerInputs(NamedTuple):
+    """What one layer takes beside its input; shapes as in :class:`Tape`."""
+
+    h0: Array
+    c0: Array | None
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array | None
+    b_hh: Array | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckpointTape:
+    """Read-only record of a forward pass that keeps the states every ``steps`` steps only.
+
+    The backward pass computes one chunk of ``steps`` steps after the other anew. Chunk ``n`` of
+    a sequence of T steps is steps ``[n*steps, min(T, (n+1)*steps))``; with ``reverse`` the last
+    one runs first. The inputs and the weights are referenced, not copied: they must keep their
+    values until the last backward call on this tape.
+
+    Attributes
+    ----------
+    cell : str
+        As in :class:`Tape`.
+    x : ndarray
+        Input of the lowest layer (T, B, I), or integer tokens (T, B).
+    layers : tuple of LayerInputs
+        Initial states and parameters of each layer, the lowest first; an operation has one.
+    lengths : ndarray or None
+        int64 (B).
+    reverse : bool
+        Whether time ran from each row's last valid step to its first.
+    steps : int
+        Steps of a chunk.
+    h, c : ndarray
+        (N, L, B, H): the states of every layer ahead of each chunk but the one that ran first,
+        in the order in which they ran; N is ``max(ceil(T / steps) - 1, 0)``. ``c`` is None but for
+        the LSTM.
+    """
+
+    cell: str
+    x: Array
+    layers: tuple[LayerInputs, ...]
+    lengths: Array | None
+    reverse: bool
+    steps: int
+    h: Array
+    c: Array | None
+
+    def __post_init__(self) -> None:
+        for stored in (self.h, self.c):
+            if stored is not None:
+                stored.flags.writeable = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.h.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored beside the inputs: N*L*B*H values, twice that for the LSTM."""
+        return self.h.nbytes + (0 if self.c is None else self.c.nbytes)
+
+
 class RnnGrads(NamedTuple):
     """Gradients of an Elman layer, each of the shape of its array; None where there was none."""
 

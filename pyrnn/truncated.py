@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import checked_array, checked_integer, shape_text
-from .stack import LayerGrads, LayerTape, Recurrent
+from .layer_tape import LayerGrads, LayerTape
+from .stack import Recurrent
 from .tape import Array
 
 __all__ = ["TbpttChunk", "tbptt"]

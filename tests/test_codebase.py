@@ -26,6 +26,7 @@ PACKAGE = ROOT / "pyrnn"
 FLOORS = {
     "shapes.hpp": 0,
     "wait.hpp": 0,
+    "scratch.hpp": 0,
     "strain.hpp": 0,
     "strain.cpp": 1,
     "pool.hpp": 1,
@@ -49,7 +50,8 @@ FLOORS = {
     "dispatch.cpp": 13,
     "bindings.hpp": 12,
     "bind.hpp": 13,
-    "bind_cells.cpp": 14,
+    "passes.hpp": 14,
+    "bind_cells.cpp": 15,
     "bind_linear.cpp": 14,
     "bind_machine.cpp": 14,
     "module.cpp": 14,

@@ -16,16 +16,18 @@ class BackwardScan {
   }
 
  private:
-  static constexpr int G = Cell::gates, C = Cell::columns, S = segment_count<Cell>;
+  static constexpr int G = Cell::gates, C = Cell::columns;
+  static constexpr Index W = panel_width<T>;
 
-  // A (step, row) of a block: what the large products read of it.
+  // The (step, row) pairs of a block, in the order of the walk: what the large products read of them.
   struct Lists {
-    const T** dgates;      // [K] rows of the window
-    const T** x;           // [K] rows of x
-    T** dx;                // [K]
-    std::int64_t* tokens;  // [K]
-    Index* step;           // [K]
-    Index* row;            // [K]
+    const T** da_x;                // [K] rows of the window
+    const T** da_h[Cell::phases];  // [K] rows of the windows
+    const T** x;                   // [K] rows of x
+    T** dx;                        // [K]
+    std::int64_t* tokens;          // [K]
+    Index* step;                   // [K]
+    Index* row;                    // [K]
   };
 
   template <class Scan, class Call>
@@ -45,33 +47,48 @@ class BackwardScan {
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
 
+  // Values of a row of gradients of `gates` gates, by panels. One line more keeps the rows of a column
+  // from meeting in the same sets of a cache.
+  Index window_size(int gates) const { return (panels_of<T>(H_) * gates + 1) * W; }
+  // W_hh or W_ih as the gradients of the gates meet it: its rows in the order of the window.
+  Index window_depth(int gates) const { return panels_of<T>(H_) * gates * W; }
+
   int threads() const { return plan_.threads; }
   double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
   void begin() const {}
 
   void carve(Carver& carver) {
-    for (int s = 0; s < S; ++s) {
-      const Index depth = Cell::segments[s].count * H_;
-      hidden_[s] = {carver.take<T>(panels_of<T>(H_) * panel_width<T> * depth), depth, H_, 1, {}};
+    for (int p = 0; p < Cell::phases; ++p) {
+      hidden_[p] = {nullptr, window_depth(gates_of(p)), H_, 1, {}};
+      hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
     const Index K = block_ * B_;
     if (call_.dx != nullptr) {
-      input_ = {carver.take<T>(panels_of<T>(I_) * panel_width<T> * G * H_), G * H_, I_, 1, {}};
-      x_ = carver.take<T>(panels_of<T>(I_) * panel_width<T> * K);
+      input_ = {nullptr, window_depth(G), I_, 1, {}};
+      input_.data = carver.take<T>(input_.size());
+      x_ = carver.take<T>(panels_of<T>(I_) * W * K);
     }
+    da_x_ = carver.take<T>(K * window_size(G));
     for (int p = 0; p < Cell::phases; ++p) {
-      operand_[p] = carver.take<T>(panels_of<T>(H_) * panel_width<T> * K);
+      operand_[p] = carver.take<T>(panels_of<T>(H_) * W * K);
+      da_h_[p] = Cell::splits ? carver.take<T>(K * window_size(gates_of(p))) : da_x_;
     }
-    window_ = carver.take<T>(K * C * H_);
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
-    slices_ = carver.take<T>(plan_.threads * panel_width<T> * K);
+    slices_ = carver.take<T>(plan_.threads * W * K);
     const Index n = plan_.threads * K;
-    lists_ = {carver.take<const T*>(n),     carver.take<const T*>(n), carver.take<T*>(n),
-              carver.take<std::int64_t>(n), carver.take<Index>(n),    carver.take<Index>(n)};
+    lists_.da_x = carver.take<const T*>(n);
+    for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
+    lists_.x = carver.take<const T*>(n);
+    lists_.dx = carver.take<T*>(n);
+    lists_.tokens = carver.take<std::int64_t>(n);
+    lists_.step = carver.take<Index>(n);
+    lists_.row = carver.take<Index>(n);
     const Index m = plan_.threads * B_;
     pointer_a_ = carver.take<const T*>(m);
     pointer_c_ = carver.take<T*>(m);
   }
+
+  static constexpr int gates_of(int phase) { return PhaseGates<Cell>(phase).count; }
 
   void work(Worker& worker) {
     const Rows rows = Rows::of(call_.in);
@@ -79,15 +96,19 @@ class BackwardScan {
     const Places<T> places{call_.in, time, rows};
     Share share = Share::of<T>(plan_, rows, H_, worker);
     const Index own = worker.index * block_ * B_;
-    const Lists lists{lists_.dgates + own, lists_.x + own,    lists_.dx + own,
-                      lists_.tokens + own, lists_.step + own, lists_.row + own};
+    Lists lists{lists_.da_x + own,   {},
+                lists_.x + own,      lists_.dx + own,
+                lists_.tokens + own, lists_.step + own,
+                lists_.row + own};
+    for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
 
     pack(worker, share);
     start(worker, share, rows);
-    if (plan_.by_rows && !worker.barrier()) return;
+    if (!worker.barrier()) return;
     Index alive = 0;
     for (Index i = time.blocks() - 1; i >= 0; --i) {
       const Range steps = time.steps(i);
+      const Index alive_before = alive;
       share.follow<T>(plan_, rows, H_, worker);
       const Index done = T_ - steps.first;
       if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, done)) return;
@@ -97,13 +118,13 @@ class BackwardScan {
         const Range some{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
         if (!step(worker, share, places, some, t, steps.first)) return;
       }
-      const Index K = list(places, steps, lists, alive);
+      const Index K = list(places, steps, lists, alive_before);
       if (!worker.barrier()) return;  // the window is complete
       input_gradient(worker, lists, K);
       if (chunk_ > 0 && !worker.publish(done)) return;
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
-      weight_gradients(worker, lists, K, i + 1 == time.blocks());
+      weight_gradients(worker, lists, K, i + 1 == time.blocks() && !call_.accumulate);
       if (!worker.barrier()) return;  // both may be overwritten
     }
   }
@@ -111,11 +132,19 @@ class BackwardScan {
   void pack(const Worker& worker, const Share& share) const {
     const Range own =
         plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels;
-    for (int s = 0; s < S; ++s) {
-      pack_matrix(hidden_[s], call_.in.params.w_hh + Cell::segments[s].gate * H_ * H_, own);
+    const auto pack_window = [this](const Panels<T>& b, const T* w, int gates, Range panels) {
+      pack_rows(b, panels.first, panels.last, [&](Index k) -> const T* {
+        const Index unit = k / (gates * W) * W + k % W, gate = k / W % gates;
+        return unit < H_ ? w + (gate * H_ + unit) * b.columns : nullptr;
+      });
+    };
+    for (int p = 0; p < Cell::phases; ++p) {
+      const PhaseGates<Cell> gates(p);
+      pack_window(hidden_[p], call_.in.params.w_hh + gates.first * H_ * H_, gates.count, own);
     }
     if (call_.dx != nullptr) {
-      pack_matrix(input_, call_.in.params.w_ih, part(panels_of<T>(I_), worker.index, worker.count));
+      pack_window(input_, call_.in.params.w_ih, G,
+                  part(panels_of<T>(I_), worker.index, worker.count));
     }
   }
 
@@ -132,19 +161,33 @@ class BackwardScan {
         fill(call_.dx + (t * B_ + row) * I_, {0, I_}, T(0));
       }
     }
+    // The last panel is multiplied whole.
+    const Range own = part(block_ * B_, worker.index, worker.count);
+    for (Index k = own.first; H_ % W != 0 && k < own.last; ++k) {
+      clear_last_panel(da_x_ + k * window_size(G), G);
+      for (int p = 0; p < Cell::phases; ++p) {
+        clear_last_panel(da_h_[p] + k * window_size(gates_of(p)), gates_of(p));
+      }
+    }
+    if (call_.accumulate) return;
     // Scattering adds to what is there; without a step nothing else writes.
     const bool no_steps = T_ == 0;
     const Range units = part(H_, worker.index, worker.count);
     for (int g = 0; g < G; ++g) {
-      const Range own{g * H_ + units.first, g * H_ + units.last};
+      const Range rows_of_w{g * H_ + units.first, g * H_ + units.last};
       if (no_steps || call_.in.tokens != nullptr) {
-        fill(call_.dw_ih, {own.first * I_, own.last * I_}, T(0));
+        fill(call_.dw_ih, {rows_of_w.first * I_, rows_of_w.last * I_}, T(0));
       }
       if (!no_steps) continue;
-      fill(call_.dw_hh, {own.first * H_, own.last * H_}, T(0));
-      if (call_.db_ih != nullptr) fill(call_.db_ih, own, T(0));
-      if (call_.db_hh != nullptr) fill(call_.db_hh, own, T(0));
+      fill(call_.dw_hh, {rows_of_w.first * H_, rows_of_w.last * H_}, T(0));
+      if (call_.db_ih != nullptr) fill(call_.db_ih, rows_of_w, T(0));
+      if (call_.db_hh != nullptr) fill(call_.db_hh, rows_of_w, T(0));
     }
+  }
+
+  void clear_last_panel(T* row, int gates) const {
+    const Index last = panels_of<T>(H_) - 1;
+    fill(row, {last * gates * W, (last + 1) * gates * W}, T(0));
   }
 
   static void begin(const T* from, T* to, Index at, Range units) {
@@ -155,8 +198,10 @@ class BackwardScan {
     }
   }
 
-  PYRNN_INLINE T* dgates_at(Index t, Index row, Index block_first) const {
-    return window_ + ((t - block_first) * B_ + row) * C * H_;
+  PYRNN_INLINE T* da_x_at(Index k) const { return da_x_ + k * window_size(G); }
+  template <int phase>
+  PYRNN_INLINE T* da_h_at(Index k) const {
+    return da_h_[phase] + k * window_size(gates_of(phase));
   }
 
   bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
@@ -166,38 +211,57 @@ class BackwardScan {
     return for_phases<Cell, true>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
       for (Index i = rows.first; i < rows.last; ++i) {
-        const GradRow<T> row = grad_row(places, t, places.rows.row(i), block_first);
-        for_lanes<T>(share.units.first, share.units.last,
-                     [&](const auto& at) { Cell::template pointwise_backward<phase, T>(at, row); });
+        const Index row = places.rows.row(i), k = (t - block_first) * B_ + row;
+        const GradRow<T> at_row = grad_row(places, t, row);
+        for (Index p = share.panels.first; p < share.panels.last; ++p) {
+          T* const da_x = panel_blocks(da_x_at(k), p, G);
+          T* const da_h = panel_blocks(da_h_at<phase>(k), p, gates_of(phase));
+          for_lanes<T>(p * W, min(H_, (p + 1) * W), [&](const auto& at) {
+            Cell::template pointwise_backward<phase, T>(at, at_row, da_x, da_h);
+          });
+        }
+        a[i - rows.first] = da_h_at<phase>(k);
+        c[i - rows.first] = (phase > 0 ? d_reset_h_ : call_.dh0) + row * H_;
       }
       if (!worker.proceed(cost_of_step_)) return false;
-      // The product reads what every worker wrote.
-      if (!plan_.by_rows && !worker.barrier()) return false;
-      share.follow<T>(plan_, places.rows, H_, worker);
-      for (int s = 0; s < S; ++s) {
-        if (Cell::segments[s].phase != phase) continue;
-        for (Index i = rows.first; i < rows.last; ++i) {
-          const Index row = places.rows.row(i);
-          a[i - rows.first] = dgates_at(t, row, block_first) + Cell::segments[s].column * H_;
-          c[i - rows.first] = (phase > 0 ? d_reset_h_ : call_.dh0) + row * H_;
-        }
-        multiply<phase == 0 ? Base::self : Base::zero>(rows.size(), RowPointers<T>{a, 1, c},
-                                                       hidden_[s], share.panels.first,
-                                                       share.panels.last);
-      }
-      return true;
+      return carry_back<phase>(worker, share, places.rows, rows.size(), {a, 1, c});
     });
   }
 
-  PYRNN_INLINE GradRow<T> grad_row(const Places<T>& places, Index t, Index row,
-                                   Index block_first) const {
+  // dh += W_hh^T da_h. Of other workers' gates, those of the first are asked for first, as in forward.
+  template <int phase>
+  bool carry_back(Worker& worker, Share& share, const Rows& all, Index n,
+                  const RowPointers<T>& rows) const {
+    constexpr int gates = gates_of(phase);
+    const Panels<T>& w = hidden_[phase];
+    if (plan_.by_rows) {
+      multiply<phase == 0 ? Base::self : Base::zero>(n, rows, w, share.panels.first,
+                                                     share.panels.last);
+      return true;
+    }
+    if (!worker.arrive()) return false;
+    share.follow<T>(plan_, all, H_, worker);
+    const Range panels = share.panels;
+    for (int other = 0; other < worker.count; ++other) {
+      if (!worker.await(other)) return false;
+      const Range theirs = part(panels_of<T>(H_), other, worker.count);
+      const Range k{theirs.first * gates * W, theirs.last * gates * W};
+      if (phase > 0 && other == 0) {
+        multiply<Base::zero>(n, rows, w, panels.first, panels.last, k);
+      } else {
+        multiply<Base::self>(n, rows, w, panels.first, panels.last, k);
+      }
+    }
+    return true;
+  }
+
+  PYRNN_INLINE GradRow<T> grad_row(const Places<T>& places, Index t, Index row) const {
     const Index at = places.index(t, row);
     GradRow<T> result{};
     result.H = H_;
     result.gates = call_.tape.gates + at * C * H_;
     result.dy = call_.dy == nullptr ? nullptr : call_.dy + at * H_;
     result.dh = call_.dh0 + row * H_;
-    result.dgates = dgates_at(t, row, block_first);
     if constexpr (Cell::tapes_h) {
       result.h_prev = places.before(call_.tape.h, call_.in.h0, t, row);
     }
@@ -210,33 +274,41 @@ class BackwardScan {
     return result;
   }
 
-  // Every alive (step, row) of the block, the same list for every worker.
+  // Every alive (step, row) of the block, the same list for every worker. Sums over it are continued by
+  // the blocks before: in the order of the walk they do not depend on where blocks begin.
   Index list(const Places<T>& places, Range steps, const Lists& lists, Index alive) const {
-    Index k = 0;
-    for (Index t = steps.first; t < steps.last; ++t) {
+    Index n = 0;
+    for (Index s = steps.size() - 1; s >= 0; --s) {
+      const Index t = places.time.at(steps, s);
       alive = places.rows.alive(t, alive);
-      for (Index i = 0; i < alive; ++i, ++k) {
+      for (Index i = 0; i < alive; ++i, ++n) {
         const Index row = places.rows.row(i), at = places.index(t, row);
-        lists.dgates[k] = dgates_at(t, row, steps.first);
-        lists.step[k] = t;
-        lists.row[k] = row;
+        const Index k = (t - steps.first) * B_ + row;
+        lists.da_x[n] = da_x_at(k);
+        for_phases<Cell>([&](auto phase_constant) {
+          constexpr int phase = decltype(phase_constant)::value;
+          lists.da_h[phase][n] = da_h_at<phase>(k);
+          return true;
+        });
+        lists.step[n] = t;
+        lists.row[n] = row;
         if (call_.in.tokens != nullptr) {
-          lists.tokens[k] = call_.in.tokens[at];
+          lists.tokens[n] = call_.in.tokens[at];
         } else {
-          lists.x[k] = call_.in.x + at * I_;
-          lists.dx[k] = call_.dx + at * I_;
+          lists.x[n] = call_.in.x + at * I_;
+          lists.dx[n] = call_.dx + at * I_;
         }
       }
     }
-    return k;
+    return n;
   }
 
   void input_gradient(const Worker& worker, const Lists& lists, Index K) const {
     if (call_.dx == nullptr) return;
     const Range own = part(K, worker.index, worker.count);
     multiply<Base::zero>(own.size(),
-                         RowPointers<T>{lists.dgates + own.first, 1, lists.dx + own.first}, input_,
-                         0, input_.count());
+                         RowPointers<T>{lists.da_x + own.first, 1, lists.dx + own.first}, input_, 0,
+                         input_.count());
   }
 
   Panels<T> operand(T* data, Index K, Index columns) const { return {data, K, columns, 1, {}}; }
@@ -249,10 +321,12 @@ class BackwardScan {
     const Range own = part(panels_of<T>(H_), worker.index, worker.count);
     for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
+      const Panels<T> b = operand(operand_[phase], K, H_);
       for (Index p = own.first; p < own.last; ++p) {
-        T* to = operand_[phase] + p * K * panel_width<T>;
-        for (Index k = 0; k < K; ++k, to += panel_width<T>) {
-          pack_hidden<phase>(places, lists.step[k], lists.row[k], p * panel_width<T>, to);
+        T* to = b.panel(p);
+        const Index next = b.line_step(p);
+        for (Index k = 0; k < K; ++k, to += next) {
+          pack_hidden<phase>(places, lists.step[k], lists.row[k], p * W, to);
         }
       }
       return true;
@@ -269,8 +343,8 @@ class BackwardScan {
                           Cell::has_c ? call_.tape.c + before * H_ : nullptr};
     const T* const h0 = call_.in.h0 + row * H_;
     const T* const gates = call_.tape.gates + places.index(t, row) * C * H_;
-    const Index last = min(H_, first + panel_width<T>);
-    for (Index u = last; u < first + panel_width<T>; ++u) line[u - first] = T(0);
+    const Index last = min(H_, first + W);
+    for (Index u = last; u < first + W; ++u) line[u - first] = T(0);
     for_lanes<T>(first, last, [&](const auto& at) {
       Vec<T> h = starts ? at.load(h0) : Cell::template hidden<T>(at, tape);
       if constexpr (phase > 0) h = Cell::template operand<T>(at, gates, h);
@@ -279,35 +353,32 @@ class BackwardScan {
   }
 
   void weight_gradients(const Worker& worker, const Lists& lists, Index K, bool first) const {
-    const Panels<T> x = operand(x_, K, I_);
-    T* const slice = slices_ + worker.index * panel_width<T> * block_ * B_;
-    const Range own = part(panels_of<T>(H_), worker.index, worker.count);
-    for (Index p = own.first; p < own.last; ++p) {
-      const Index unit = p * panel_width<T>;
-      const int width = static_cast<int>(min(H_ - unit, panel_width<T>));
-      for (int g = 0; g < G; ++g) {
-        const Index at = g * H_ + unit;  // row of the parameters
-        const int column = hidden_column<Cell>(g);
-        Slice<T> d = pack_slice(slice, lists.dgates, K, at, width);
-        if (call_.in.tokens != nullptr) {
-          scatter_weight(d, lists.tokens, I_, call_.dw_ih + at * I_);
-        } else {
-          accumulate_weight(d, x, call_.dw_ih + at * I_, first);
-        }
-        if (call_.db_ih != nullptr) accumulate_bias(d, call_.db_ih + at, first);
-        if (column != g) d = pack_slice(slice, lists.dgates, K, column * H_ + unit, width);
-        const Panels<T> h = operand(operand_[phase_of(g)], K, H_);
-        accumulate_weight(d, h, call_.dw_hh + at * H_, first);
-        if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + at, first);
+    T* const slice = slices_ + worker.index * W * block_ * B_;
+    const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
+    for (Index i = own.first; i < own.last; ++i) {
+      const Index panel = i / G, unit = panel * W;
+      const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
+      const Index row = gate * H_ + unit;  // of the parameters
+      Slice<T> d = pack_slice(slice, lists.da_x, K, i * W, width);
+      if (call_.in.tokens != nullptr) {
+        scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
+      } else {
+        accumulate_weight(d, operand(x_, K, I_), call_.dw_ih + row * I_, first);
       }
+      if (call_.db_ih != nullptr) accumulate_bias(d, call_.db_ih + row, first);
+      for_phases<Cell>([&](auto phase_constant) {
+        constexpr int phase = decltype(phase_constant)::value;
+        constexpr PhaseGates<Cell> gates(phase);
+        if (gate < gates.first || gate >= gates.first + gates.count) return true;
+        if constexpr (Cell::splits) {
+          d = pack_slice(slice, lists.da_h[phase], K,
+                         (panel * gates.count + gate - gates.first) * W, width);
+        }
+        accumulate_weight(d, operand(operand_[phase], K, H_), call_.dw_hh + row * H_, first);
+        return true;
+      });
+      if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + row, first);
     }
-  }
-
-  static constexpr int phase_of(int gate) {
-    for (const Segment& s : Cell::segments) {
-      if (gate >= s.gate && gate < s.gate + s.count) return s.phase;
-    }
-    return 0;
   }
 
   // (step, row) pairs of a block: two slices of one line each, 16 KiB, share L1.
@@ -316,19 +387,20 @@ class BackwardScan {
   const Backward<T>& call_;
   const Index T_, B_, I_, H_;
   const Plan plan_;
-  const Index chunk_;
+  const Index chunk_;  // Place
   const double cost_of_step_;
   const Index block_;  // steps
 
-  Panels<T> hidden_[S]{};          // W_hh of each segment, depth count*H
-  Panels<T> input_{};              // W_ih, depth G*H
-  T* x_ = nullptr;                 // packed x of a block, depth K
-  T* operand_[2]{};                // packed operands of W_hh of each phase, depth K
-  T* window_ = nullptr;            // [block, B, C*H] gradients of the gates
-  T* d_reset_h_ = nullptr;         // [B, H]
-  T* slices_ = nullptr;            // [threads, K, panel_width]
-  Lists lists_{};                  // [threads, K] each
-  const T** pointer_a_ = nullptr;  // [threads, B]
+  Panels<T> hidden_[Cell::phases]{};  // W_hh of each phase, depth window_depth
+  Panels<T> input_{};                 // W_ih, depth window_depth
+  T* x_ = nullptr;                    // packed x of a block, depth K
+  T* operand_[Cell::phases]{};        // packed operands of W_hh of each phase, depth K
+  T* da_x_ = nullptr;                 // [block, B, window_size] gradients of the gates: of W_ih x
+  T* da_h_[Cell::phases]{};           // and of W_hh h, of each phase
+  T* d_reset_h_ = nullptr;            // [B, H]
+  T* slices_ = nullptr;               // [threads, K, W]
+  Lists lists_{};                     // [threads, K] each
+  const T** pointer_a_ = nullptr;     // [threads, B]
   T** pointer_c_ = nullptr;
 };
 

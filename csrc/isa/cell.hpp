@@ -4,6 +4,7 @@
 //   segments    how the hidden side maps gates to columns, in phases
 //   pointwise<phase, stage, save>     gates before their activation -> h_t (and c_t)
 //   pointwise_backward<phase>         dh_t (and dc_t) -> gradients of the gates, what is carried to t-1
+//   splits      whether da_x and da_h differ: the gradients of the gates as W_ih x and as W_hh h see them
 //   hidden                            h_t, read back from the tape
 //   operand                           what a second phase multiplies its rows of W_hh with
 //
@@ -12,6 +13,7 @@
 // both, some 150 cycles, would be longer than what a processor reorders.
 #pragma once
 
+#include "gemm.hpp"
 #include "vecmath.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -22,11 +24,20 @@ struct Segment {
   int gate, count, column, phase;
 };
 
+// Sums and gradients of gates lie by panels, [panel of units][block][panel_width]: what a tile writes and
+// what the pointwise part of its units reads are then the same few lines.
+//
+// The blocks of the panel that `at` stands in: block b of it is at.load(blocks + b * panel_width<T>).
+template <class T>
+PYRNN_INLINE T* panel_blocks(T* row, Index panel, int blocks) {
+  return row + panel * (blocks - 1) * panel_width<T>;
+}
+
 // One row (sequence) at one step; every pointer is to unit 0.
 template <class T>
 struct StepRow {
   Index H;
-  T* gates;         // [C*H] in: before activation; out with save: after it
+  T* gates;         // [C*H] with save: after their activation
   const T* h_prev;  // [H]
   const T* c_prev;  // [H]
   T* h;             // [H]
@@ -45,7 +56,6 @@ struct GradRow {
   const T* dy;      // [H] or null
   T* dh;            // [H] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
   T* dc;            // [H] in: dc_t; out: dc_{t-1}
-  T* dgates;        // [C*H]
   T* d_reset_h;     // [H] in, phase 0 of the reset-before GRU
 };
 

@@ -35,20 +35,20 @@ template <class Phi>
 struct Elman {
   static constexpr const char* name = Phi::name;
   static constexpr int gates = 1, columns = 1, phases = 1, stages = 1;
-  static constexpr bool has_c = false, tapes_h = false;
+  static constexpr bool has_c = false, tapes_h = false, splits = false;
   static constexpr Segment segments[] = {{0, 1, 0, 0}};
 
   template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row) {
-    const Vec<T> h = Phi::template value<T>(at.load(row.gates));
+  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+    const Vec<T> h = Phi::template value<T>(at.load(sums));
     at.store(row.h, h);
     if constexpr (save) at.store(row.gates, h);
   }
 
   template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row) {
+  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da, T*) {
     const Vec<T> dh = incoming<T>(at, row);
-    at.store(row.dgates, Phi::template backward<T>(at.load(row.gates), dh));
+    at.store(da, Phi::template backward<T>(at.load(row.gates), dh));
     at.store(row.dh, Vec<T>{});
   }
 

@@ -16,6 +16,9 @@ class ForwardScan {
 
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
+  static constexpr Index W = panel_width<T>;
+  // Panels of units that a tile takes at once: with one gate it takes a bundle to fill a tile.
+  static constexpr Index at_once = G == 1 ? most_bundled : 1;
 
   template <class Scan, class Call>
   friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
@@ -29,12 +32,12 @@ class ForwardScan {
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        save_(call.save),
         plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
         chunk_(place.chunk),
+        fused_(Cell::phases == 1 && packs() && plan_.by_rows && B_ >= rows_to_fuse * plan_.threads),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
-    const Index bytes = B_ * C * H_ * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
-    block_ = clamp(block_bytes / max(1, bytes), 1, max(1, T_));
+    const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
+    block_ = fused_ ? 1 : clamp(block_bytes / max(1, bytes), 1, max(1, T_));
     if (chunk_ > 0) block_ = min(block_, chunk_);
   }
 
@@ -42,35 +45,41 @@ class ForwardScan {
   double work_of_all() const { return cost_of_step_ * double(T_); }
   void begin() { sum_biases(); }
 
+  // Sums of one row, by panels.
+  Index sums_size() const { return panels_of<T>(H_) * C * W; }
+
   void carve(Carver& carver) {
-    bias_ = carver.take<T>(C * H_);
-    const Index packed = packs() ? panels_of<T>(H_) * panel_width<T> : 0;
-    input_ = {carver.take<T>(gathers() ? 0 : packed * G * I_), I_, H_, G, {}};
-    for (int g = 0; g < G; ++g) input_.start[g] = g * H_;
+    bias_ = carver.take<T>(sums_size());
+    input_ = sums_panels(I_, G);
+    for (int g = 0; g < G; ++g) input_.start[g] = g * W;
+    if (packs() && !gathers()) input_.data = carver.take<T>(input_.size());
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
-      hidden_[p] = {carver.take<T>(packed * gates.count * H_), H_, H_, gates.count, {}};
-      for (int g = 0; g < gates.count; ++g) hidden_[p].start[g] = gates.column[g] * H_;
+      hidden_[p] = sums_panels(H_, gates.count);
+      for (int g = 0; g < gates.count; ++g) hidden_[p].start[g] = gates.column[g] * W;
+      if (packs()) hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
-    once_ = packs() ? nullptr
-                    : carver.take<T>(plan_.threads * panels_at_once * panel_width<T> * max(I_, H_));
-    window_ = save_ ? nullptr : carver.take<T>(block_ * B_ * C * H_);
+    once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
+    window_ = fused_ ? nullptr : carver.take<T>(block_ * B_ * sums_size());
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
-    const Index pointers = block_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
-    pointer_a_ = carver.take<const T*>(pointers);
-    pointer_c_ = carver.take<T*>(pointers);
+    const Index lists = block_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
+    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists)};
+  }
+
+  // A matrix whose product adds to a row of sums.
+  Panels<T> sums_panels(Index depth, int groups) const {
+    return {nullptr, depth, H_, groups, {}, C * W, true};
   }
 
   // The hidden side's bias joins its column; a column of W_hh alone has only that.
   void sum_biases() {
     const Params<T>& p = call_.in.params;
-    fill(bias_, {0, C * H_}, T(0));
+    fill(bias_, {0, sums_size()}, T(0));
     for (int g = 0; g < G; ++g) {
-      T* const input = bias_ + g * H_;
-      T* const hidden = bias_ + hidden_column<Cell>(g) * H_;
       for (Index u = 0; u < H_; ++u) {
-        if (p.b_ih != nullptr) input[u] += p.b_ih[g * H_ + u];
-        if (p.b_hh != nullptr) hidden[u] += p.b_hh[g * H_ + u];
+        T* const blocks = panel_blocks(bias_, u / W, C) + u;
+        if (p.b_ih != nullptr) blocks[g * W] += p.b_ih[g * H_ + u];
+        if (p.b_hh != nullptr) blocks[hidden_column<Cell>(g) * W] += p.b_hh[g * H_ + u];
       }
     }
   }
@@ -79,26 +88,31 @@ class ForwardScan {
     const Params<T>& p = call_.in.params;
     if (!gathers()) {
       const Range own = grouped(panels, G);
-      pack_transposed(input_, const_cast<T*>(input_.data), p.w_ih, own.first, own.last);
+      pack_transposed(input_, p.w_ih, own.first, own.last);
     }
     for (int phase = 0; phase < Cell::phases; ++phase) {
       const PhaseGates<Cell> gates(phase);
       const Range own = grouped(panels, gates.count);
-      pack_transposed(hidden_[phase], const_cast<T*>(hidden_[phase].data),
-                      p.w_hh + gates.first * H_ * H_, own.first, own.last);
+      pack_transposed(hidden_[phase], p.w_hh + gates.first * H_ * H_, own.first, own.last);
     }
   }
 
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1; }
   T* once(const Worker& worker) const {
-    return once_ + worker.index * panels_at_once * panel_width<T> * max(I_, H_);
+    return once_ + worker.index * panels_at_once * W * max(I_, H_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
   bool gathers() const { return call_.in.tokens != nullptr && (!packs() || T_ * B_ < I_ / 8); }
 
-  void work(Worker& worker) { save_ ? work<true>(worker) : work<false>(worker); }
+  struct RowLists {
+    const T** a;
+    T** c;
+    StepRow<T>* row;
+  };
+
+  void work(Worker& worker) { call_.save ? work<true>(worker) : work<false>(worker); }
 
   template <bool save>
   void work(Worker& worker) {
@@ -106,29 +120,28 @@ class ForwardScan {
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
     Share share = Share::of<T>(plan_, rows, H_, worker);
-    if (plan_.by_rows) {
-      pack(part(panels_of<T>(H_), worker.index, worker.count));
-      if (!worker.barrier()) return;
-    } else {
-      if (packs()) pack(share.panels);
+    if (packs()) {
+      pack(plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels);
+      if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
     const Index list = block_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
-    RowLists lists{pointer_a_ + list, pointer_c_ + list};
+    const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list};
 
     start_cells<save>(share, rows);
-    zero_padding(share, rows);
+    zero_padding<save>(share, rows);
     Index alive = 0;
     for (Index i = 0; i < time.blocks(); ++i) {
       const Range steps = time.steps(i);
       if (!worker.proceed(cost_of_step_ * double(steps.size()))) return;
       if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, steps.last)) return;
-      project(worker, share, places, steps, lists, alive);
+      if (!fused_) project(worker, share, places, steps, lists, alive);
       for (Index s = 0; s < steps.size(); ++s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
         const Range own{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
-        if (!step<save>(worker, share, places, own, t, steps.first, lists)) return;
+        const Index first = window_row(t, 0, steps.first);
+        if (!step<save>(worker, share, places, own, t, first, lists)) return;
       }
       if (chunk_ == 0) continue;
       if (!worker.publish(steps.last)) return;
@@ -137,15 +150,9 @@ class ForwardScan {
     finish<save>(share, places);
   }
 
-  struct RowLists {
-    const T** a;
-    T** c;
-  };
-
-  // Row of gates: in the tape, or in the window of the current block.
-  PYRNN_INLINE T* gates_at(Index t, Index row, Index block_first) const {
-    if (save_) return call_.tape.gates + (t * B_ + row) * C * H_;
-    return window_ + ((t - block_first) * B_ + row) * C * H_;
+  // Index of a row of the window.
+  PYRNN_INLINE Index window_row(Index t, Index row, Index block_first) const {
+    return (t - block_first) * B_ + row;
   }
 
   // Without a tape c_n is the running c.
@@ -159,6 +166,7 @@ class ForwardScan {
     }
   }
 
+  template <bool save>
   void zero_padding(const Share& share, const Rows& rows) const {
     if (rows.order == nullptr) return;
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
@@ -166,17 +174,25 @@ class ForwardScan {
       for (Index t = rows.length(row); t < T_; ++t) {
         const Index at = (t * B_ + row) * H_;
         fill(call_.y + at, share.units, T(0));
-        if (!save_) continue;
-        for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
-        if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
-        if constexpr (Cell::tapes_h) fill(call_.tape.h + at, share.units, T(0));
+        if constexpr (save) {
+          for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
+          if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
+          if constexpr (Cell::tapes_h) fill(call_.tape.h + at, share.units, T(0));
+        }
       }
     }
   }
 
-  // gates = bias + W_ih x, for the worker's part of every alive row of the block.
+  // Sums that W_ih x does not reach start with their bias.
+  PYRNN_INLINE void start_sums(T* sums, Range panels) const {
+    for (Index p = panels.first; p < panels.last; ++p) {
+      copy(bias_, sums, {(p * C + G) * W, (p + 1) * C * W});
+    }
+  }
+
+  // sums = bias + W_ih x, for the worker's part of every alive row of the block.
   void project(const Worker& worker, const Share& share, const Places<T>& places, Range steps,
-               RowLists lists, Index alive) const {
+               const RowLists& lists, Index alive) const {
     const Range panels = grouped(share.panels, G);
     Index n = 0;
     for (Index s = 0; s < steps.size(); ++s) {
@@ -185,15 +201,13 @@ class ForwardScan {
       const Index last = min(alive, share.rows.last);
       for (Index i = share.rows.first; i < last; ++i) {
         const Index row = places.rows.row(i);
-        T* const gates = gates_at(t, row, steps.first);
-        for (int c = G; c < C; ++c) {
-          copy(bias_ + c * H_, gates + c * H_, share.units);
-        }
+        T* const sums = window_ + window_row(t, row, steps.first) * sums_size();
+        start_sums(sums, share.panels);
         if (call_.in.tokens != nullptr) {
-          gather(call_.in.tokens[places.index(t, row)], gates, share, panels);
+          gather(call_.in.tokens[places.index(t, row)], sums, share.panels);
         } else {
           lists.a[n] = call_.in.x + places.index(t, row) * I_;
-          lists.c[n] = gates;
+          lists.c[n] = sums;
           ++n;
         }
       }
@@ -208,23 +222,23 @@ class ForwardScan {
   }
 
   // The column of W_ih that a one-hot vector would select.
-  void gather(std::int64_t token, T* gates, const Share& share, Range panels) const {
+  void gather(std::int64_t token, T* sums, Range panels) const {
     if (gathers()) {
-      for (int g = 0; g < G; ++g) {
-        for (Index u = share.units.first; u < share.units.last; ++u) {
-          const Index at = g * H_ + u;
-          gates[at] = bias_[at] + call_.in.params.w_ih[at * I_ + token];
+      for (Index u = panels.first * W; u < min(H_, panels.last * W); ++u) {
+        const Index at = (panel_blocks(sums, u / W, C) - sums) + u;
+        for (int g = 0; g < G; ++g) {
+          sums[at + g * W] = bias_[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
         }
       }
       return;
     }
-    for (Index p = panels.first; p < panels.last; ++p) {
+    const Range own = grouped(panels, G);
+    for (Index p = own.first; p < own.last; ++p) {
       const Index column = input_.column(p);
-      const int width = input_.width(p);
-      const T* const line = input_.panel(p) + token * panel_width<T>;
+      const T* const line = input_.panel(p) + token * input_.line_step(p);
       for (int v = 0; v < panel_vectors; ++v) {
-        const Vec<T> sum = load_line(bias_ + column, v, width) + load(line + v * lanes<T>);
-        store_line(gates + column, v, width, sum);
+        const Index at = column + v * lanes<T>;
+        store(sums + at, load(bias_ + at) + load(line + v * lanes<T>));
       }
     }
   }
@@ -232,53 +246,126 @@ class ForwardScan {
   // Advances the worker's rows and units by one step. False once the call is cancelled.
   template <bool save>
   bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
-            Index block_first, RowLists lists) const {
+            Index window_first, const RowLists& lists) const {
+    const Index n = rows.size();
+    for (Index i = 0; i < n; ++i) {
+      const Index row = places.rows.row(rows.first + i);
+      lists.row[i] = step_row<save>(places, t, row);
+      if (fused_) {
+        if (call_.in.tokens == nullptr) lists.a[i] = call_.in.x + places.index(t, row) * I_;
+      } else {
+        lists.c[i] = window_ + (window_first + row) * sums_size();
+      }
+    }
+    if (fused_) {
+      fused_step<save>(share, places, rows, t, lists);
+      return worker.proceed(cost_of_step_);
+    }
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
-      Index n = 0;
-      for (Index i = rows.first; i < rows.last; ++i) {
-        const Index row = places.rows.row(i);
-        lists.a[n] = phase > 0 ? reset_h_ + row * H_ : places.before(call_.y, call_.in.h0, t, row);
-        lists.c[n] = gates_at(t, row, block_first);
-        ++n;
+      for (Index i = 0; i < n; ++i) {
+        lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].h_prev;
       }
-      constexpr PhaseGates<Cell> gates(phase);
-      const Range panels = grouped(share.panels, gates.count);
-      const RowPointers<T> list{lists.a, 1, lists.c};
-      if (packs()) {
-        multiply<Base::self>(n, list, hidden_[phase], panels.first, panels.last);
-      } else if (n > 0) {
-        multiply_once<Base::self>(n, list, hidden_[phase],
-                                  call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
-                                  panels.first, panels.last);
-      }
-      for (Index i = rows.first; i < rows.last; ++i) {
-        const StepRow<T> row = step_row<save>(places, t, places.rows.row(i), block_first);
-        for_stages<Cell>([&](auto stage_constant) {
-          constexpr int stage = decltype(stage_constant)::value;
-          for_lanes<T>(share.units.first, share.units.last, [&](const auto& at) {
-            Cell::template pointwise<phase, stage, save, T>(at, row);
-          });
-        });
-      }
+      if (!add_hidden<phase, save>(worker, share, n, lists)) return false;
       // The next product reads what every worker wrote.
-      if (!worker.proceed(cost_of_step_)) return false;
-      if (plan_.by_rows) return true;
-      if (!worker.barrier()) return false;
-      share.follow<T>(plan_, places.rows, H_, worker);
-      return true;
+      if (!plan_.by_rows) {
+        if (!worker.arrive()) return false;
+        share.follow<T>(plan_, places.rows, H_, worker);
+      }
+      return worker.proceed(cost_of_step_);
+    });
+  }
+
+  // sums += W_hh h, then the pointwise part. Of other workers' units, those of the first are asked for
+  // first: while theirs are on their way between cores, there is work with what has come.
+  template <int phase, bool save>
+  bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists) const {
+    constexpr PhaseGates<Cell> gates(phase);
+    const RowPointers<T> list{lists.a, 1, lists.c};
+    const Range panels = grouped(share.panels, gates.count);
+    Range units{0, H_};
+    if (!plan_.by_rows) {
+      for (int other = 0; other < worker.count; ++other) {
+        if (!worker.await(other)) return false;
+        units = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
+        if (packs() && other + 1 < worker.count) {
+          multiply<Base::self>(n, list, hidden_[phase], panels.first, panels.last, units);
+        }
+      }
+    }
+    if (!packs() && n > 0) {
+      multiply_once<Base::self>(n, list, hidden_[phase],
+                                call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
+                                panels.first, panels.last);
+    }
+    // Of one row the chains of activations are hidden only by those of many units.
+    const Index at_once_of = n < rows_to_fuse ? share.panels.size() : at_once;
+    for (Index u = share.panels.first; u < share.panels.last; u += at_once_of) {
+      const Range some{u, min(share.panels.last, u + at_once_of)};
+      if (packs()) {
+        multiply<Base::self>(n, list, hidden_[phase], some.first * gates.count,
+                             some.last * gates.count, units);
+      }
+      pointwise<phase, save>(n, lists.row, some, [&](Index i) { return lists.c[i]; });
+    }
+    return true;
+  }
+
+  // W_ih x and W_hh h of a few rows and units, and their pointwise part while the sums are in L1.
+  template <bool save>
+  void fused_step(const Share& share, const Places<T>& places, Range rows, Index t,
+                  const RowLists& lists) const {
+    constexpr PhaseGates<Cell> gates(0);
+    for (Index u = share.panels.first; u < share.panels.last; u += at_once) {
+      const Range some{u, min(share.panels.last, u + at_once)};
+      for_tiles(rows.size(), [&](Index first, Index n) {
+        alignas(line_bytes) T sums[tile_rows][at_once * C * W];
+        const T* h[tile_rows];
+        T* c[tile_rows];
+        for (Index i = 0; i < n; ++i) {
+          h[i] = lists.row[first + i].h_prev;
+          c[i] = sums[i] - u * C * W;
+          start_sums(c[i], some);
+        }
+        if (call_.in.tokens != nullptr) {
+          for (Index i = 0; i < n; ++i) {
+            const Index row = places.rows.row(rows.first + first + i);
+            gather(call_.in.tokens[places.index(t, row)], c[i], some);
+          }
+        } else {
+          multiply<Base::row>(n, RowPointers<T>{lists.a + first, 1, c}, input_, some.first * G,
+                              some.last * G, bias_);
+        }
+        multiply<Base::self>(n, RowPointers<T>{h, 1, c}, hidden_[0], some.first * gates.count,
+                             some.last * gates.count);
+        pointwise<0, save>(n, lists.row + first, some, [&](Index i) { return c[i]; });
+      });
+    }
+  }
+
+  template <int phase, bool save, class Sums>
+  PYRNN_INLINE void pointwise(Index n, const StepRow<T>* row, Range panels, Sums sums) const {
+    for_stages<Cell>([&](auto stage_constant) {
+      constexpr int stage = decltype(stage_constant)::value;
+      for (Index i = 0; i < n; ++i) {
+        for (Index p = panels.first; p < panels.last; ++p) {
+          T* const blocks = panel_blocks(sums(i), p, C);
+          for_lanes<T>(p * W, min(H_, (p + 1) * W), [&](const auto& at) {
+            Cell::template pointwise<phase, stage, save, T>(at, row[i], blocks);
+          });
+        }
+      }
     });
   }
 
   template <bool save>
-  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row,
-                                   Index block_first) const {
+  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row) const {
     const Index at = places.index(t, row) * H_;
     StepRow<T> result{};
     result.H = H_;
-    result.gates = gates_at(t, row, block_first);
     result.h_prev = places.before(call_.y, call_.in.h0, t, row);
     result.h = call_.y + at;
+    if constexpr (save) result.gates = call_.tape.gates + at * C;
     if constexpr (Cell::has_c) {
       if constexpr (save) {
         result.c_prev = places.before(call_.tape.c, call_.in.c0, t, row);
@@ -307,22 +394,24 @@ class ForwardScan {
     }
   }
 
+  // Fewer rows than this read W_ih too often for what they save by not storing its product.
+  static constexpr Index rows_to_fuse = 4;
+
   const Forward<T>& call_;
   const Index T_, B_, I_, H_;
-  const bool save_;
   const Plan plan_;
-  const Index chunk_;
+  const Index chunk_;  // Place
+  const bool fused_;   // W_ih x step by step beside W_hh h, not for a block of steps before
   const double cost_of_step_;
-  Index block_;  // steps whose gates are projected at once
+  Index block_;  // steps whose W_ih x is computed at once
 
-  T* bias_ = nullptr;      // [C*H]
+  T* bias_ = nullptr;      // [panel, C, W]
   Panels<T> input_{};      // W_ih^T, depth I
   Panels<T> hidden_[2]{};  // W_hh^T of each phase, depth H
-  T* once_ = nullptr;      // [threads, panels_at_once, max(I, H), panel_width]
-  T* window_ = nullptr;    // [block, B, C*H] without a tape
+  T* once_ = nullptr;      // [threads, panels_at_once, max(I, H), W]
+  T* window_ = nullptr;    // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;   // [B, H]
-  const T** pointer_a_ = nullptr;
-  T** pointer_c_ = nullptr;
+  RowLists lists_{};       // [block, B] each, by units for each thread
 };
 
 }  // namespace

@@ -20,29 +20,46 @@ PYRNN_INLINE Index panels_of(Index columns) {
   return ceil_div(columns, panel_width<T>);
 }
 
-// Packed B: panel p starts at data + p * depth * panel_width. Panels of `groups` column blocks alternate,
-// so that a range of panels is a range of hidden units with all of their gates. Block g stands at column
-// `start[g]` of C and has `columns` columns; the last panel of a block is padded with zeros.
+// Where a vector is a whole line, up to four panels lie interleaved line by line, so that a tile of four
+// reads one stream: out of L3 that is 15 % faster than four streams. Narrower vectors take panel by panel.
+constexpr Index most_bundled = panel_vectors == 1 ? 4 : 1;
+
+// Packed B: [bundle of panels][depth][panel of the bundle][panel_width]. Panels of `groups` column blocks
+// alternate, so that a range of panels is a range of hidden units with all of their gates: panel p has the
+// columns from p / groups * panel_width on of block p % groups; the last of a block is padded with zeros.
 template <class T>
 struct Panels {
-  const T* data;
+  T* data;
   Index depth;    // K
   Index columns;  // of one block
   int groups;
-  Index start[4];
-  Index origin = 0;  // the panel that data points to
+  Index start[4];               // column of C where the panels of a block start,
+  Index step = panel_width<T>;  // and from one of them to the next
+  bool padded = false;          // whether C has room for whole panels
+  Index origin = 0;             // the panel that data points to, the first of a bundle
 
   PYRNN_INLINE Index count() const { return groups * panels_of<T>(columns); }
-  PYRNN_INLINE const T* panel(Index p) const {
-    return data + (p - origin) * depth * panel_width<T>;
+  // Values that the panels take.
+  PYRNN_INLINE Index size() const { return count() * depth * panel_width<T>; }
+  PYRNN_INLINE Index column(Index p) const { return start[p % groups] + p / groups * step; }
+  // Columns of panel p that exist in B.
+  PYRNN_INLINE int width(Index p) const { return width_of_unit(p / groups); }
+  PYRNN_INLINE int width_of_unit(Index unit) const {
+    return static_cast<int>(min(columns - unit * panel_width<T>, panel_width<T>));
   }
-  PYRNN_INLINE Index column(Index p) const {
-    return start[p % groups] + p / groups * panel_width<T>;
+
+  PYRNN_INLINE Index bundle() const {
+    return groups == 1 ? most_bundled : min(groups, most_bundled);
   }
-  // Columns of panel p that exist.
-  PYRNN_INLINE int width(Index p) const {
-    const Index left = columns - p / groups * panel_width<T>;
-    return static_cast<int>(min(left, panel_width<T>));
+  PYRNN_INLINE Index bundle_start(Index p) const { return p - p % bundle(); }
+  PYRNN_INLINE Index bundle_end(Index p) const { return min(count(), bundle_start(p) + bundle()); }
+  // Line 0 of panel p, and the distance to its next line.
+  PYRNN_INLINE T* panel(Index p) const {
+    const Index first = bundle_start(p);
+    return data + ((first - origin) * depth + p - first) * panel_width<T>;
+  }
+  PYRNN_INLINE Index line_step(Index p) const {
+    return (bundle_end(p) - bundle_start(p)) * panel_width<T>;
   }
 };
 
@@ -101,186 +118,329 @@ PYRNN_INLINE void store_line(T* p, int v, int width, Vec<T> value) {
   }
 }
 
-// R rows by P panels, from panel p on.
-template <Base base, int R, int P, class T>
-PYRNN_INLINE void tile(const RowPointers<T>& rows, const Panels<T>& b, Index p, const T* base_row) {
+// Up to four neighbouring panels as a tile sees them: worked out once for all tiles that pass over them,
+// since indexing takes as long as a dozen lines.
+template <class T>
+struct Strip {
+  const T* line;    // line 0 of the first panel
+  Index next_line;  // distances
+  Index next_panel;
+  Index column[4];    // of C
+  int width[4];       // columns of C to fill
+  bool whole = true;  // whether those are all of them
+};
+
+// The branches on `base` and `whole` stand around whole loops: inside them they would cost as much as a
+// dozen lines.
+template <Base base, bool whole, int R, int P, class T>
+PYRNN_INLINE void load_sums(Vec<T> (&sum)[R][P * panel_vectors], const RowPointers<T>& rows,
+                            const Strip<T>& b, Index at, const T* base_row) {
   constexpr int V = panel_vectors;
-  Vec<T> sum[R][P * V];
 #pragma GCC unroll 8
-  for (int j = 0; j < P; ++j) {
-    const Index column = b.column(p + j);
-    const int width = b.width(p + j);
+  for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        if constexpr (base == Base::zero) {
-          sum[r][j * V + v] = Vec<T>{};
-        } else {
-          const T* from = (base == Base::self ? rows.c[r] : base_row) + column;
-          sum[r][j * V + v] = load_line(from, v, width);
-        }
+    for (int j = 0; j < P * V; ++j) {
+      if constexpr (base == Base::zero) {
+        sum[r][j] = Vec<T>{};
+      } else {
+        const T* const from = (base == Base::row ? base_row : rows.c[r]) + b.column[at + j / V];
+        sum[r][j] =
+            whole ? load(from + j % V * lanes<T>) : load_line(from, j % V, b.width[at + j / V]);
       }
     }
   }
+}
 
+template <bool whole, int R, int P, class T>
+PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][P * panel_vectors], const RowPointers<T>& rows,
+                             const Strip<T>& b, Index at) {
+  constexpr int V = panel_vectors;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int j = 0; j < P * V; ++j) {
+      T* const to = rows.c[r] + b.column[at + j / V];
+      if constexpr (whole) {
+        store(to + j % V * lanes<T>, sum[r][j]);
+      } else {
+        store_line(to, j % V, b.width[at + j / V], sum[r][j]);
+      }
+    }
+  }
+}
+
+// R rows by P panels of a strip, from its panel `at` on, over the lines `k`.
+template <int R, int P, class T>
+PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index at, Range k,
+                       const T* base_row) {
+  constexpr int V = panel_vectors;
+  Vec<T> sum[R][P * V];
+  if (base == Base::zero) {
+    load_sums<Base::zero, true, R, P, T>(sum, rows, b, at, base_row);
+  } else if (base == Base::row) {
+    if (b.whole) {
+      load_sums<Base::row, true, R, P, T>(sum, rows, b, at, base_row);
+    } else {
+      load_sums<Base::row, false, R, P, T>(sum, rows, b, at, base_row);
+    }
+  } else if (b.whole) {
+    load_sums<Base::self, true, R, P, T>(sum, rows, b, at, base_row);
+  } else {
+    load_sums<Base::self, false, R, P, T>(sum, rows, b, at, base_row);
+  }
+
+  const Index step = rows.step, next_line = b.next_line, next_panel = b.next_panel;
   const T* a[R];
-  for (int r = 0; r < R; ++r) a[r] = rows.a[r];
-  const T* line = b.panel(p);
-  const Index stride = b.depth * panel_width<T>;
-  const Index step = rows.step;
-  Index at = 0;
+  for (int r = 0; r < R; ++r) a[r] = rows.a[r] + k.first * step;
+  const T* line = b.line + at * next_panel + k.first * next_line;
+  Index element = 0;
 #pragma GCC unroll 2
-  for (Index k = 0; k < b.depth; ++k) {
+  for (Index n = k.size(); n > 0; --n) {
     Vec<T> w[P * V];
 #pragma GCC unroll 8
     for (int j = 0; j < P; ++j) {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        w[j * V + v] = load(line + j * stride + v * lanes<T>);
+        w[j * V + v] = load(line + j * next_panel + v * lanes<T>);
         if constexpr (R > 1) keep(w[j * V + v]);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vec<T> x = splat(a[r][at]);
+      const Vec<T> x = splat(a[r][element]);
 #pragma GCC unroll 8
       for (int v = 0; v < P * V; ++v) sum[r][v] = x * w[v] + sum[r][v];
     }
-    line += panel_width<T>;
-    at += step;
+    line += next_line;
+    element += step;
   }
 
-#pragma GCC unroll 8
-  for (int j = 0; j < P; ++j) {
-    const Index column = b.column(p + j);
-    const int width = b.width(p + j);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        store_line(rows.c[r] + column, v, width, sum[r][j * V + v]);
-      }
-    }
+  if (b.whole) {
+    store_sums<true, R, P, T>(sum, rows, b, at);
+  } else {
+    store_sums<false, R, P, T>(sum, rows, b, at);
   }
 }
 
-template <Base base, int R, class T>
-void tile_panels_in_turn(const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
-                         const T* base_row) {
+template <int R, class T>
+void tile_strip(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index panels, Range k,
+                const T* base_row) {
   constexpr int P = tile_panels<R>;
-  Index p = first;
-  for (; p + P <= last; p += P) tile<base, R, P>(rows, b, p, base_row);
+  Index at = 0;
+  for (; at + P <= panels; at += P) tile<R, P>(base, rows, b, at, k, base_row);
+  if constexpr (P > 3) {
+    if (at + 3 <= panels) return tile<R, 3>(base, rows, b, at, k, base_row);
+  }
   if constexpr (P > 2) {
-    for (; p + 2 <= last; p += 2) tile<base, R, 2>(rows, b, p, base_row);
+    if (at + 2 <= panels) return tile<R, 2>(base, rows, b, at, k, base_row);
   }
   if constexpr (P > 1) {
-    for (; p < last; ++p) tile<base, R, 1>(rows, b, p, base_row);
+    if (at < panels) tile<R, 1>(base, rows, b, at, k, base_row);
   }
 }
 
-template <Base base, class T>
-void tile_of(Index n, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
-             const T* base_row) {
-  switch (n) {
-    case 1:
-      return tile_panels_in_turn<base, 1>(rows, b, first, last, base_row);
-    case 2:
-      return tile_panels_in_turn<base, 2>(rows, b, first, last, base_row);
-    case 3:
-      return tile_panels_in_turn<base, 3>(rows, b, first, last, base_row);
-    default:
-      break;
+// Walks over the panels [first, last) of b strip by strip.
+template <class T>
+class Strips {
+ public:
+  PYRNN_INLINE Strips(const Panels<T>& b, Index first, Index last)
+      : b_(b),
+        panel_(first),
+        last_(last),
+        group_(first % b.groups),
+        unit_(first / b.groups),
+        bundle_(b.bundle()),
+        in_bundle_(first % bundle_) {}
+
+  // The next strip, and how many panels it has: 0 at the end.
+  PYRNN_INLINE Index next(Strip<T>& strip) {
+    Index panels = last_ - panel_;
+    if (panels <= 0) return 0;
+    if constexpr (most_bundled > 1) {
+      const Index start = panel_ - in_bundle_, size = min(bundle_, b_.count() - start);
+      strip.line = b_.data + ((start - b_.origin) * b_.depth + in_bundle_) * panel_width<T>;
+      strip.next_line = size * panel_width<T>;
+      strip.next_panel = panel_width<T>;
+      panels = min(panels, size - in_bundle_);
+      in_bundle_ = 0;
+    } else {
+      strip.line = b_.data + (panel_ - b_.origin) * b_.depth * panel_width<T>;
+      strip.next_line = panel_width<T>;
+      strip.next_panel = b_.depth * panel_width<T>;
+      panels = min(panels, 4);
+    }
+    strip.whole = true;
+    for (Index j = 0; j < panels; ++j) {
+      strip.column[j] = b_.start[group_] + unit_ * b_.step;
+      strip.width[j] = b_.padded ? panel_width<T> : b_.width_of_unit(unit_);
+      strip.whole = strip.whole && strip.width[j] == panel_width<T>;
+      if (++group_ == b_.groups) {
+        group_ = 0;
+        ++unit_;
+      }
+    }
+    panel_ += panels;
+    return panels;
   }
+
+ private:
+  const Panels<T>& b_;
+  Index panel_, last_, group_, unit_, bundle_, in_bundle_;
+};
+
+// Calls f(std::integral_constant<int, rows of a tile>).
+template <class F>
+PYRNN_INLINE void with_rows(Index n, F f) {
   if constexpr (tile_rows > 3) {
     switch (n) {
       case 4:
-        return tile_panels_in_turn<base, 4>(rows, b, first, last, base_row);
+        return f(std::integral_constant<int, 4>());
       case 5:
-        return tile_panels_in_turn<base, 5>(rows, b, first, last, base_row);
+        return f(std::integral_constant<int, 5>());
+      case 6:
+        return f(std::integral_constant<int, 6>());
       default:
-        return tile_panels_in_turn<base, 6>(rows, b, first, last, base_row);
+        break;
     }
+  }
+  switch (n) {
+    case 1:
+      return f(std::integral_constant<int, 1>());
+    case 2:
+      return f(std::integral_constant<int, 2>());
+    default:
+      return f(std::integral_constant<int, 3>());
   }
 }
 
-// C = base + A B for `count` rows and panels [first, last). Rows are cut into balanced tiles: 16 rows are
-// 6 + 5 + 5, not 6 + 6 + 4.
+// All strips for the rows of one tile.
+template <int R, class T>
+void tile_strips(Base base, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
+                 Range k, const T* base_row) {
+  Strip<T> strip;
+  Strips<T> strips(b, first, last);
+  while (const Index panels = strips.next(strip)) {
+    tile_strip<R>(base, rows, strip, panels, k, base_row);
+  }
+}
+
+// Rows in balanced tiles: 16 are 6 + 5 + 5, not 6 + 6 + 4. Calls f(first row, rows).
+template <class F>
+PYRNN_INLINE void for_tiles(Index count, F f) {
+  Index row = 0;
+  for (Index tiles = ceil_div(count, tile_rows); tiles > 0; --tiles) {
+    const Index n = ceil_div(count - row, tiles);
+    f(row, n);
+    row += n;
+  }
+}
+
+// C = base + A B for `count` rows, panels [first, last) and lines `k`.
+template <Base base, class T>
+void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
+              Range k, const T* base_row = nullptr) {
+  if (count == 0) return;
+  if (count <= tile_rows) {
+    return with_rows(count, [&](auto n) {
+      tile_strips<decltype(n)::value>(base, rows, b, first, last, k, base_row);
+    });
+  }
+  // A strip stays in L1 or L2 while all rows pass over it.
+  Strip<T> strip;
+  Strips<T> strips(b, first, last);
+  while (const Index panels = strips.next(strip)) {
+    for_tiles(count, [&](Index row, Index some) {
+      const RowPointers<T> own{rows.a + row, rows.step, rows.c + row};
+      with_rows(some, [&](auto n) {
+        tile_strip<decltype(n)::value>(base, own, strip, panels, k, base_row);
+      });
+    });
+  }
+}
+
+// Over all lines.
 template <Base base, class T>
 void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
               const T* base_row = nullptr) {
-  if (count == 0 || first >= last) return;
-  const Index tiles = ceil_div(count, tile_rows);
-  if (tiles == 1) return tile_of<base>(count, rows, b, first, last, base_row);
-  // A panel stays in L1 while all rows pass over it.
-  for (Index p = first; p < last; ++p) {
-    Index row = 0;
-    for (Index i = 0; i < tiles; ++i) {
-      const Index n = (count - row) / (tiles - i);
-      tile_of<base>(n, {rows.a + row, rows.step, rows.c + row}, b, p, p + 1, base_row);
-      row += n;
-    }
-  }
+  multiply<base>(count, rows, b, first, last, Range{0, b.depth}, base_row);
 }
 
 // --- packing -------------------------------------------------------------------------------------------
 
+// Panel p, lines k, of B = W^T; `from` is W's row of the panel's first column.
+template <class T>
+void pack_transposed_panel(const Panels<T>& b, const T* from, Index p, Range k) {
+  constexpr int N = lanes<T>;
+  T* const to = b.panel(p);
+  const Index next = b.line_step(p);
+  const int width = b.width(p);
+  for (int v = 0; v < panel_vectors; ++v) {
+    const int rows = width - v * N < 0 ? 0 : (width - v * N < N ? width - v * N : N);
+    const T* const w = from + v * N * b.depth;
+    Index at = k.first;
+    for (; at + N <= k.last; at += N) {
+      Vec<T> square[N];
+      for (int r = 0; r < N; ++r) square[r] = r < rows ? load(w + r * b.depth + at) : Vec<T>{};
+      transpose<T>(square);
+      for (int r = 0; r < N; ++r) store(to + (at + r) * next + v * N, square[r]);
+    }
+    for (; at < k.last; ++at) {
+      Vec<T> row = {};
+      for (int r = 0; r < rows; ++r) row[r] = w[r * b.depth + at];
+      store(to + at * next + v * N, row);
+    }
+  }
+}
+
 // Panels [first, last) of B = W^T: block g is rows [g * columns, (g + 1) * columns) of W [groups * columns, depth].
 template <class T>
-void pack_transposed(const Panels<T>& b, T* data, const T* w, Index first, Index last) {
-  constexpr int N = lanes<T>;
-  for (Index p = first; p < last; ++p) {
-    const T* from = w + (p % b.groups * b.columns + p / b.groups * panel_width<T>)*b.depth;
-    T* to = data + (p - b.origin) * b.depth * panel_width<T>;
-    const int width = b.width(p);
-    for (int v = 0; v < panel_vectors; ++v) {
-      const int rows = width - v * N < 0 ? 0 : (width - v * N < N ? width - v * N : N);
-      const T* w0 = from + v * N * b.depth;
-      Index k = 0;
-      for (; k + N <= b.depth; k += N) {
-        Vec<T> square[N];
-        for (int r = 0; r < N; ++r) square[r] = r < rows ? load(w0 + r * b.depth + k) : Vec<T>{};
-        transpose<T>(square);
-        for (int r = 0; r < N; ++r) store(to + (k + r) * panel_width<T> + v * N, square[r]);
-      }
-      for (; k < b.depth; ++k) {
-        Vec<T> row = {};
-        for (int r = 0; r < rows; ++r) row[r] = w0[r * b.depth + k];
-        store(to + k * panel_width<T> + v * N, row);
+void pack_transposed(const Panels<T>& b, const T* w, Index first, Index last) {
+  // The panels of a bundle meet in the same lines: 64 lines of four are 16 KiB, half of L1.
+  constexpr Index at_once = 64;
+  for (Index p = first, next; p < last; p = next) {
+    next = min(last, b.bundle_end(p));
+    for (Index k = 0; k < b.depth; k += at_once) {
+      for (Index q = p; q < next; ++q) {
+        const Index row = q % b.groups * b.columns + q / b.groups * panel_width<T>;
+        pack_transposed_panel(b, w + row * b.depth, q, {k, min(b.depth, k + at_once)});
       }
     }
   }
 }
 
-// Panels packed at once for a single use: as many as a tile of one row takes.
-constexpr int panels_at_once = tile_panels<1>;
+// Panels packed at once for a single use: what a tile of one row takes.
+constexpr Index panels_at_once = tile_panels<1>;
 
-// multiply for a B = W^T that is used once: each panel is packed just before its use, into a buffer of
-// panels_at_once panels that stays in cache.
+// multiply for a B = W^T that is used once: each few panels are packed just before their use, into a
+// buffer of panels_at_once panels that stays in cache.
 template <Base base, class T>
 void multiply_once(Index count, const RowPointers<T>& rows, const Panels<T>& b, const T* w,
                    T* buffer, Index first, Index last, const T* base_row = nullptr) {
-  for (Index p = first; p < last; p += panels_at_once) {
-    Panels<T> some = b;
-    some.data = buffer;
-    some.origin = p;
-    const Index end = min(last, p + panels_at_once);
-    pack_transposed(some, buffer, w, p, end);
-    multiply<base>(count, rows, some, p, end, base_row);
+  Panels<T> some = b;
+  some.data = buffer;
+  for (Index p = first, next; p < last; p = next) {
+    some.origin = b.bundle_start(p);
+    next = min(last, most_bundled > 1 ? b.bundle_end(p) : p + panels_at_once);
+    pack_transposed(some, w, p, next);
+    multiply<base>(count, rows, some, p, next, base_row);
   }
 }
 
-// Panels [first, last) of a B of one block whose row k `row(k)` gives: a pointer to `columns` values.
+// Panels [first, last) of a B of one block whose row k `row(k)` gives: a pointer to `columns` values, or
+// null for zeros.
 template <class T, class Row>
-void pack_rows(const Panels<T>& b, T* data, Index first, Index last, Row row) {
-  for (Index p = first; p < last; ++p) {
-    const Index column = p * panel_width<T>;
-    const int width = b.width(p);
-    T* to = data + p * b.depth * panel_width<T>;
-    for (Index k = 0; k < b.depth; ++k, to += panel_width<T>) {
-      const T* from = row(k) + column;
-      for (int v = 0; v < panel_vectors; ++v) {
-        store(to + v * lanes<T>, load_line(from, v, width));
+void pack_rows(const Panels<T>& b, Index first, Index last, Row row) {
+  for (Index p = first, next; p < last; p = next) {
+    next = min(last, b.bundle_end(p));
+    T* to = b.panel(p);
+    const Index step = b.line_step(p);
+    for (Index k = 0; k < b.depth; ++k, to += step) {
+      const T* const from = row(k);
+      for (Index q = p; q < next; ++q) {
+        for (int v = 0; v < panel_vectors; ++v) {
+          store(to + (q - p) * panel_width<T> + v * lanes<T>,
+                from == nullptr ? Vec<T>{} : load_line(from + q * panel_width<T>, v, b.width(q)));
+        }
       }
     }
   }

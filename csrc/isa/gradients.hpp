@@ -18,11 +18,11 @@ struct Slice {
 template <class T>
 Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, int width) {
   const Panels<T> one{data, depth, width, 1, {}};
-  pack_rows(one, data, 0, 1, [&](Index k) { return rows[k] + column; });
+  pack_rows(one, 0, 1, [&](Index k) { return rows[k] + column; });
   return {data, depth, width};
 }
 
-// dw: row 0 of the slice, of [.., b.columns].
+// dw: row 0 of the slice, of [.., b.columns]. `first`: there is nothing to add to.
 template <class T>
 void accumulate_weight(const Slice<T>& d, const Panels<T>& b, T* dw, bool first) {
   const T* a[panel_width<T>];
@@ -52,24 +52,22 @@ void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns
 template <class T>
 void accumulate_bias(const Slice<T>& d, T* db, bool first) {
   for (int v = 0; v < panel_vectors; ++v) {
-    Vec<T> sum = {};
+    Vec<T> sum = first ? Vec<T>{} : load_line(db, v, d.width);
     for (Index k = 0; k < d.depth; ++k) sum += load(d.data + k * panel_width<T> + v * lanes<T>);
-    if (!first) sum += load_line(db, v, d.width);
     store_line(db, v, d.width, sum);
   }
 }
 
-// Rows of W or x, as an operand: B[k][n] = rows[k][n].
+// Rows of x or of a gradient, as an operand: B[k][n] = rows[k][n].
 template <class T>
 void pack_operand(const Panels<T>& b, const T* const* rows, Range panels) {
-  pack_rows(b, const_cast<T*>(b.data), panels.first, panels.last, [&](Index k) { return rows[k]; });
+  pack_rows(b, panels.first, panels.last, [&](Index k) { return rows[k]; });
 }
 
 // Rows of a matrix [depth, columns].
 template <class T>
 void pack_matrix(const Panels<T>& b, const T* matrix, Range panels) {
-  pack_rows(b, const_cast<T*>(b.data), panels.first, panels.last,
-            [&](Index k) { return matrix + k * b.columns; });
+  pack_rows(b, panels.first, panels.last, [&](Index k) { return matrix + k * b.columns; });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // GRU: r, z = sigmoid(a), h_t = (1 - z) n + z h_{t-1}                             (Cho et al. 2014)
-//   reset after:   n = tanh(W_in x + b_in + r q), q = W_hn h_{t-1} + b_hn; q is a fourth block of gates
+//   reset after:   n = tanh(W_in x + b_in + r q), q = W_hn h_{t-1} + b_hn; q is a fourth block of sums
 //   reset before:  n = tanh(W_in x + b_in + W_hn (r h_{t-1}) + b_hn), in a second phase
 #pragma once
 
@@ -16,21 +16,26 @@ PYRNN_INLINE Vec<T> gru_blend(Vec<T> z, Vec<T> n, Vec<T> h_prev) {
 struct Gru {
   static constexpr const char* name = "gru";
   static constexpr int gates = 3, columns = 4, phases = 1, stages = 2;
-  static constexpr bool has_c = false, tapes_h = true;
+  static constexpr bool has_c = false, tapes_h = true, splits = true;
   static constexpr Segment segments[] = {{0, 2, 0, 0}, {2, 1, 3, 0}};
 
   template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row) {
+  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+    constexpr int W = panel_width<T>;
     if constexpr (stage == 0) {
-      const Vec<T> r = sigmoid<T>(at.load(row.gates));
-      const Vec<T> z = sigmoid<T>(at.load(row.gates + row.H));
-      const Vec<T> q = at.load(row.gates + 3 * row.H);
-      at.store(row.gates + row.H, z);
-      at.store(row.gates + 2 * row.H, r * q + at.load(row.gates + 2 * row.H));
-      if constexpr (save) at.store(row.gates, r);
+      const Vec<T> r = sigmoid<T>(at.load(sums));
+      const Vec<T> z = sigmoid<T>(at.load(sums + W));
+      const Vec<T> q = at.load(sums + 3 * W);
+      at.store(sums + W, z);
+      at.store(sums + 2 * W, r * q + at.load(sums + 2 * W));
+      if constexpr (save) {
+        at.store(row.gates, r);
+        at.store(row.gates + row.H, z);
+        at.store(row.gates + 3 * row.H, q);
+      }
     } else {
-      const Vec<T> z = at.load(row.gates + row.H);
-      const Vec<T> n = tanh<T>(at.load(row.gates + 2 * row.H));
+      const Vec<T> z = at.load(sums + W);
+      const Vec<T> n = tanh<T>(at.load(sums + 2 * W));
       const Vec<T> h = gru_blend<T>(z, n, at.load(row.h_prev));
       at.store(row.h, h);
       if constexpr (save) {
@@ -41,15 +46,21 @@ struct Gru {
   }
 
   template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row) {
+  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da_x,
+                                              T* da_h) {
+    constexpr int W = panel_width<T>;
     const Vec<T> r = at.load(row.gates), z = at.load(row.gates + row.H);
     const Vec<T> n = at.load(row.gates + 2 * row.H), q = at.load(row.gates + 3 * row.H);
     const Vec<T> dh = incoming<T>(at, row);
-    const Vec<T> dn = dh * (splat(T(1)) - z) * tanh_slope<T>(n);
-    at.store(row.dgates, dn * q * sigmoid_slope<T>(r));
-    at.store(row.dgates + row.H, dh * (at.load(row.h_prev) - n) * sigmoid_slope<T>(z));
-    at.store(row.dgates + 2 * row.H, dn);
-    at.store(row.dgates + 3 * row.H, dn * r);
+    const Vec<T> da_n = dh * (splat(T(1)) - z) * tanh_slope<T>(n);
+    const Vec<T> da_r = da_n * q * sigmoid_slope<T>(r);
+    const Vec<T> da_z = dh * (at.load(row.h_prev) - n) * sigmoid_slope<T>(z);
+    for (T* const da : {da_x, da_h}) {
+      at.store(da, da_r);
+      at.store(da + W, da_z);
+    }
+    at.store(da_x + 2 * W, da_n);
+    at.store(da_h + 2 * W, da_n * r);
     at.store(row.dh, dh * z);
   }
 
@@ -62,18 +73,19 @@ struct Gru {
 struct GruResetBefore {
   static constexpr const char* name = "gru_reset_before";
   static constexpr int gates = 3, columns = 3, phases = 2, stages = 1;
-  static constexpr bool has_c = false, tapes_h = true;
+  static constexpr bool has_c = false, tapes_h = true, splits = true;
   static constexpr Segment segments[] = {{0, 2, 0, 0}, {2, 1, 2, 1}};
 
   template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row) {
+  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+    constexpr int W = panel_width<T>;
     if constexpr (phase == 0) {
-      const Vec<T> r = sigmoid<T>(at.load(row.gates));
+      const Vec<T> r = sigmoid<T>(at.load(sums));
       at.store(row.reset_h, r * at.load(row.h_prev));
       if constexpr (save) at.store(row.gates, r);
     } else {
-      const Vec<T> z = sigmoid<T>(at.load(row.gates + row.H));
-      const Vec<T> n = tanh<T>(at.load(row.gates + 2 * row.H));
+      const Vec<T> z = sigmoid<T>(at.load(sums + W));
+      const Vec<T> n = tanh<T>(at.load(sums + 2 * W));
       const Vec<T> h = gru_blend<T>(z, n, at.load(row.h_prev));
       at.store(row.h, h);
       if constexpr (save) {
@@ -85,17 +97,24 @@ struct GruResetBefore {
   }
 
   template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row) {
+  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da_x,
+                                              T* da_h) {
+    constexpr int W = panel_width<T>;
     const Vec<T> h_prev = at.load(row.h_prev);
+    const auto store_both = [&](int gate, T* hidden, Vec<T> da) {
+      at.store(da_x + gate * W, da);
+      at.store(hidden, da);
+    };
     if constexpr (phase == 1) {
       const Vec<T> z = at.load(row.gates + row.H), n = at.load(row.gates + 2 * row.H);
       const Vec<T> dh = incoming<T>(at, row);
-      at.store(row.dgates + row.H, dh * (h_prev - n) * sigmoid_slope<T>(z));
-      at.store(row.dgates + 2 * row.H, dh * (splat(T(1)) - z) * tanh_slope<T>(n));
+      at.store(da_x + W, dh * (h_prev - n) * sigmoid_slope<T>(z));
+      store_both(2, da_h, dh * (splat(T(1)) - z) * tanh_slope<T>(n));
       at.store(row.dh, dh * z);
     } else {
       const Vec<T> r = at.load(row.gates), d_reset_h = at.load(row.d_reset_h);
-      at.store(row.dgates, d_reset_h * h_prev * sigmoid_slope<T>(r));
+      store_both(0, da_h, d_reset_h * h_prev * sigmoid_slope<T>(r));
+      at.store(da_h + W, at.load(da_x + W));
       at.store(row.dh, d_reset_h * r + at.load(row.dh));
     }
   }

@@ -42,7 +42,7 @@ class LinearForward {
 
   void work(Worker& worker) const {
     const Range panels = part(weight_.count(), worker.index, worker.count);
-    pack_transposed(weight_, const_cast<T*>(weight_.data), call_.weight, panels.first, panels.last);
+    pack_transposed(weight_, call_.weight, panels.first, panels.last);
     const Range own = part(call_.rows, worker.index, worker.count);
     for (Index n = own.first; n < own.last; ++n) {
       a_[n] = call_.x + n * call_.in_features;

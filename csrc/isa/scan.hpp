@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cell.hpp"
-#include "gemm.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -108,6 +107,12 @@ struct Plan {
   }
 };
 
+// The units in a range of panels.
+template <class T>
+PYRNN_INLINE Range units_of(Range panels, Index hidden) {
+  return {min(hidden, panels.first * panel_width<T>), min(hidden, panels.last * panel_width<T>)};
+}
+
 // What a scan is told about its place among the calls that run side by side.
 struct Place {
   int max_threads;  // that it may use
@@ -130,12 +135,9 @@ struct Share {
       return {rows.share(worker.index, worker.count), {0, panels}, {0, hidden}, worker.count};
     }
     const Range own = part(panels, worker.index, worker.count);
-    return {{0, rows.batch_size},
-            own,
-            {min(hidden, own.first * panel_width<T>), min(hidden, own.last * panel_width<T>)},
-            worker.count};
+    return {{0, rows.batch_size}, own, units_of<T>(own, hidden), worker.count};
   }
-  // To be called after each meeting: worker 0 may be left alone with all there is to do.
+  // To be called after each arrival: worker 0 may be left alone with all there is to do.
   template <class T>
   PYRNN_INLINE void follow(const Plan& plan, const Rows& all, Index hidden, const Worker& worker) {
     if (workers != worker.count) *this = of<T>(plan, all, hidden, worker);
@@ -167,10 +169,6 @@ struct Places {
     return starts(t, row) ? initial + row * H : states + index(time.before(t), row) * H;
   }
 };
-
-// The segments of one phase as panels of W_hh^T-like operands.
-template <class Cell>
-constexpr int segment_count = static_cast<int>(sizeof(Cell::segments) / sizeof(Segment));
 
 // Gates that phase `p` computes, the first of them, and the column block of each.
 template <class Cell>

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..tape import Array, GruGrads, LstmGrads, RnnGrads, Tape
+from ..tape import Array, CheckpointTape, GruGrads, LstmGrads, RnnGrads, Tape
 from .scan import scan_backward, scan_forward
 
 __all__ = [
@@ -34,7 +34,8 @@ def rnn_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
     """See :func:`pyrnn.ops.rnn_forward`.
 
     Examples
@@ -46,7 +47,18 @@ def rnn_forward(
     [0.7616, 0.9427]
     """
     y, h_n, _, tape = scan_forward(
-        f"rnn_{nonlinearity}", x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
+        f"rnn_{nonlinearity}",
+        x,
+        h0,
+        None,
+        w_ih,
+        w_hh,
+        b_ih,
+        b_hh,
+        lengths,
+        reverse,
+        save,
+        checkpoint,
     )
     return y, h_n, tape
 
@@ -63,7 +75,8 @@ def gru_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
     """See :func:`pyrnn.ops.gru_forward`.
 
     Examples
@@ -76,7 +89,7 @@ def gru_forward(
     """
     cell = "gru" if reset_after else "gru_reset_before"
     y, h_n, _, tape = scan_forward(
-        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
+        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint
     )
     return y, h_n, tape
 
@@ -93,7 +106,8 @@ def lstm_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
-) -> tuple[Array, Array, Array, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Array, Tape | CheckpointTape | None]:
     """See :func:`pyrnn.ops.lstm_forward`.
 
     Examples
@@ -105,12 +119,14 @@ def lstm_forward(
     [0.3696, 0.6505]
     """
     y, h_n, c_n, tape = scan_forward(
-        "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save
+        "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint
     )
     return y, h_n, cast(Array, c_n), tape
 
 
-def rnn_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None) -> RnnGrads:
+def rnn_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> RnnGrads:
     """See :func:`pyrnn.ops.rnn_backward`.
 
     Examples
@@ -125,7 +141,9 @@ def rnn_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None)
     return RnnGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
 
 
-def gru_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None) -> GruGrads:
+def gru_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> GruGrads:
     """See :func:`pyrnn.ops.gru_backward`.
 
     Examples
@@ -141,7 +159,10 @@ def gru_backward(tape: Tape, dy: Array | None = None, dh_n: Array | None = None)
 
 
 def lstm_backward(
-    tape: Tape, dy: Array | None = None, dh_n: Array | None = None, dc_n: Array | None = None
+    tape: Tape | CheckpointTape,
+    dy: Array | None = None,
+    dh_n: Array | None = None,
+    dc_n: Array | None = None,
 ) -> LstmGrads:
     """See :func:`pyrnn.ops.lstm_backward`.
 

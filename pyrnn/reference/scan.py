@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tape import Array, Tape
+from ..tape import Array, CheckpointTape, LayerInputs, Tape
 from .cells import CELLS, Cell, Gates, Step
 
 Rows = slice | Array  # the rows of a batch that run at a step, or the valid flat positions
@@ -31,7 +31,8 @@ def scan_forward(
     lengths: Array | None,  # [B]
     reverse: bool,
     save: bool,
-) -> tuple[Array, Array, Array | None, Tape | None]:
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Array | None, Tape | CheckpointTape | None]:
     """y [T, B, H], h_n [B, H], c_n [B, H] or None, tape or None."""
     cell = CELLS[name]
     seq_len, batch_size = x.shape[:2]
@@ -45,10 +46,13 @@ def scan_forward(
         h, c = h0.copy(), None if c0 is None else c0.copy()
         y = np.zeros((seq_len, batch_size, hidden_size), w_hh.dtype)
         gates = cells = None
-        if save:
+        kept: list[tuple[Array, Array | None]] = []
+        if save and checkpoint is None:
             gates = np.zeros((seq_len, batch_size, cell.num_taped * hidden_size), w_hh.dtype)
             cells = np.zeros_like(y) if cell.tapes_c else None
         for t in _times(seq_len, reverse):
+            if save and checkpoint is not None and _starts_chunk(t, seq_len, checkpoint, reverse):
+                kept.append((h.copy(), None if c is None else c.copy()))
             rows = _running(t, lengths)
             taped, h[rows], c_t = _step(
                 cell, a_x[t, rows], h[rows], None if c is None else c[rows], w_hh, b_hh
@@ -60,6 +64,15 @@ def scan_forward(
                 gates[t, rows] = np.concatenate(taped, axis=1)
             if cells is not None:
                 cells[t, rows] = c_t
+    if save and checkpoint is not None:
+        shape = (len(kept), 1, *h0.shape)
+        kept_h = np.array([h for h, _ in kept], h0.dtype).reshape(shape)
+        kept_c = None if c0 is None else np.array([c for _, c in kept], c0.dtype).reshape(shape)
+        layer = LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh)
+        states = CheckpointTape(
+            name, x, (layer,), lengths, bool(reverse), checkpoint, kept_h, kept_c
+        )
+        return y, h, c, states
     if gates is None:
         return y, h, c, None
     hs = y.copy() if cell.tapes_h else None
@@ -68,12 +81,20 @@ def scan_forward(
 
 
 def scan_backward(
-    tape: Tape,
+    tape: Tape | CheckpointTape,
     dy: Array | None,  # [T, B, H]
     dh_n: Array | None,  # [B, H]
     dc_n: Array | None,  # [B, H]
 ) -> AllGrads:
-    """Gradients of everything that went into :func:`scan_forward`."""
+    """Gradients of everything that went into :func:`scan_forward`.
+
+    A tape of states alone is filled anew, all of it at once: plain, and the same bits.
+    """
+    if isinstance(tape, CheckpointTape):
+        (layer,) = tape.layers
+        *_, whole = scan_forward(tape.cell, tape.x, *layer, tape.lengths, tape.reverse, True)
+        assert isinstance(whole, Tape)
+        tape = whole
     cell, w_hh, lengths = CELLS[tape.cell], tape.w_hh, tape.lengths
     seq_len, batch_size = tape.x.shape[:2]
     hidden_size = w_hh.shape[1]
@@ -207,6 +228,11 @@ def _input_product_backward(
 
 def _times(seq_len: int, reverse: bool) -> range:
     return range(seq_len - 1, -1, -1) if reverse else range(seq_len)
+
+
+def _starts_chunk(t: int, seq_len: int, steps: int, reverse: bool) -> bool:
+    """Whether a chunk of steps, but not the one that runs first, starts with step t."""
+    return (t + 1) % steps == 0 and t + 1 < seq_len if reverse else t % steps == 0 and t > 0
 
 
 def _running(t: int, lengths: Array | None) -> Rows:

@@ -1,0 +1,200 @@
+"""Sequences run in chunks of steps on the kernels, the states carried from one chunk to the next.
+
+A value, a state and a gradient are the same chain of operations however time is cut, so a pass in
+chunks gives the bits of the whole one. Forward that keeps only the states ahead of the chunks
+needs no more for its backward pass than one chunk's tape; forward that keeps nothing runs a stack
+of layers, or an input that has to be converted, in memory that does not grow with T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from . import _core
+from .reference.scan import scan_forward
+from .tape import Array, CheckpointTape, LayerInputs
+
+State = tuple[Array, Array | None]  # h and c of one layer, [B, H], or their gradients
+DState = tuple[Array | None, Array | None]
+Sums = tuple[Array, Array, Array | None, Array | None]  # dw_ih, dw_hh, db_ih, db_hh
+
+# Every chunk packs the weights anew, which takes as long as about a hundred (step, row) pairs.
+_ROWS_OF_A_CHUNK = 8192
+# One step alone would run in another way, and few would show what a call costs.
+_LEAST_STEPS = 16
+
+
+def forward(
+    cell: str,
+    x: Array,  # [T, B, I] or tokens [T, B]
+    layers: Sequence[LayerInputs],
+    lengths: Array | None,  # [B]
+    reverse: bool,
+    steps: int,
+    save: bool,
+) -> tuple[Array, list[State], CheckpointTape | None]:
+    """y of the last layer, the final states of each, and the tape with one state a chunk."""
+    x, lowest, lengths = _check(cell, x, layers[0], lengths)
+    checked = _check_upper(cell, lowest, layers[1:])
+    h0, c0 = checked[0][:2]
+    count = max(-(-len(x) // steps) - 1, 0)
+    h = np.empty((count, len(layers), *h0.shape), h0.dtype)
+    c = None if c0 is None else np.empty_like(h)
+    y = np.empty((len(x), *h0.shape), h0.dtype)
+    states = _run(cell, x, checked, lengths, reverse, steps, y, (h, c) if save else None)
+    tape = CheckpointTape(cell, x, checked, lengths, reverse, steps, h, c) if save else None
+    return y, states, tape
+
+
+def backward(
+    tape: CheckpointTape,
+    dy: Array | None,  # [T, B, H] of the last layer
+    dlast: Sequence[DState],
+) -> tuple[Array | None, list[State], list[Sums]]:
+    """dx of the lowest layer, None for tokens; each layer's dh0, dc0 and gradients of weights."""
+    dx = np.empty(tape.x.shape, tape.dtype) if tape.x.ndim == 3 else None
+    sums = [_zeros_like(layer) for layer in tape.layers]
+    dstates: list[DState] = list(dlast)
+    for n, start, stop in reversed(list(_chunks(len(tape.x), tape.steps, tape.reverse))):
+        runs = _run_again(tape, n, start, stop)
+        above = None if dy is None else dy[start:stop]
+        while runs:
+            inputs, saved = runs.pop()
+            k = len(runs)
+            below = np.empty_like(inputs[0]) if k > 0 else None if dx is None else dx[start:stop]
+            _, *dstate, _, _, _, _ = _core.backward_chunk(
+                tape.cell, inputs, saved, tape.reverse, above, *dstates[k], start, (below, *sums[k])
+            )
+            dstates[k] = (dstate[0], dstate[1])
+            above = below
+    return dx, dstates, sums  # type: ignore[return-value]
+
+
+def unstacked(tape: CheckpointTape) -> list[CheckpointTape]:
+    """A tape for each layer, for the reference, which computes what the layers pass up anew."""
+    tapes = []
+    x = tape.x
+    for k, layer in enumerate(tape.layers):
+        c = None if tape.c is None else tape.c[:, k : k + 1]
+        tapes.append(replace(tape, x=x, layers=(layer,), h=tape.h[:, k : k + 1], c=c))
+        if k + 1 < len(tape.layers):
+            x = scan_forward(tape.cell, x, *layer, tape.lengths, tape.reverse, False)[0]
+    return tapes
+
+
+def converts(x: Array, layer: LayerInputs) -> bool:
+    """Whether the kernels would need a copy of a long x, of the right shape and kind."""
+    if not isinstance(x, np.ndarray) or not isinstance(layer.w_ih, np.ndarray):
+        return False
+    tokens = x.dtype.kind in "iu"
+    if x.ndim != 3 - tokens or (not tokens and x.shape[2:] != layer.w_ih.shape[1:]):
+        return False
+    if len(x) <= 2 * steps_of_inference(x.shape[1]):
+        return False
+    plain = type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned
+    return not plain or not x.dtype.isnative or (tokens and x.dtype != np.int64)
+
+
+def steps_of_inference(batch_size: int) -> int:
+    """Steps of a chunk where nothing is kept: enough for the cost of a chunk not to show."""
+    return max(_LEAST_STEPS, _ROWS_OF_A_CHUNK // max(batch_size, 1))
+
+
+def infer(
+    cell: str,
+    x: Array,  # [T, B, I] or tokens [T, B]
+    layers: Sequence[LayerInputs],
+    lengths: Array | None,  # [B]
+    reverse: bool,
+    batch_first: bool = False,
+) -> tuple[Array, list[State]]:
+    """y of the last layer, (T, B, H) or (B, T, H), and the final states; x may be strided."""
+    seq_len, batch_size = x.shape[:2]
+    _, lowest, _ = _check(cell, x[:0], layers[0], None)
+    checked = _check_upper(cell, lowest, layers[1:])
+    lengths = _core.check_lengths(lengths, seq_len, batch_size)
+    shape = (batch_size, seq_len) if batch_first else (seq_len, batch_size)
+    y = np.empty((*shape, lowest.h0.shape[1]), lowest.h0.dtype)
+    steps = steps_of_inference(batch_size)
+    into = y.swapaxes(0, 1) if batch_first else y
+    return y, _run(cell, x, checked, lengths, reverse, steps, into, None)
+
+
+def _run(
+    cell: str,
+    x: Array,
+    layers: Sequence[LayerInputs],
+    lengths: Array | None,
+    reverse: bool,
+    steps: int,
+    y: Array,
+    kept: State | None,  # [N, L, B, H]
+) -> list[State]:
+    states: list[State] = [(layer.h0, layer.c0) for layer in layers]
+    last = len(layers) - 1
+    for n, start, stop in _chunks(len(x), steps, reverse):
+        if kept is not None and n > 0:
+            for of_layers, parts in zip(kept, zip(*states, strict=True), strict=True):
+                if of_layers is not None:
+                    of_layers[n - 1] = parts
+        above, into = x[start:stop], y[start:stop]
+        for k, layer in enumerate(layers):
+            inputs = (above, *states[k], *layer[2:], lengths)
+            direct = k == last and into.flags.c_contiguous
+            above, h, c, _, _ = _core.forward_chunk(
+                cell, inputs, reverse, False, start, into if direct else None
+            )
+            states[k] = h, c
+        if not into.flags.c_contiguous:
+            into[...] = above
+    return states
+
+
+def _run_again(
+    tape: CheckpointTape, n: int, start: int, stop: int
+) -> list[tuple[_core._Inputs, _core._Saved | None]]:
+    """Inputs and tape of every layer in the n-th chunk that ran."""
+    runs: list[tuple[_core._Inputs, _core._Saved | None]] = []
+    above = tape.x[start:stop]
+    for k, layer in enumerate(tape.layers):
+        h, c = layer[:2]
+        if n > 0:
+            h, c = tape.h[n - 1, k], None if tape.c is None else tape.c[n - 1, k]
+        inputs = (above, h, c, *layer[2:], tape.lengths)
+        above, *_, saved = _core.forward_chunk(tape.cell, inputs, tape.reverse, True, start, None)
+        runs.append((inputs, saved))
+    return runs
+
+
+def _chunks(seq_len: int, steps: int, reverse: bool) -> Iterator[tuple[int, int, int]]:
+    """Number, start and stop of the chunks as they run; without a step, one that is empty."""
+    starts = range(0, max(seq_len, 1), steps)
+    for n, start in enumerate(reversed(starts) if reverse else starts):
+        yield n, start, min(start + steps, seq_len)
+
+
+def _check(
+    cell: str, x: Array, layer: LayerInputs, lengths: Array | None
+) -> tuple[Array, LayerInputs, Array | None]:
+    """The arguments native and contiguous, their shapes agreeing."""
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(cell, x, *layer, lengths)
+    return x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh), lengths
+
+
+def _check_upper(
+    cell: str, lowest: LayerInputs, above: Sequence[LayerInputs]
+) -> tuple[LayerInputs, ...]:
+    """All layers, each one's input as wide as the output of the one below."""
+    checked = [lowest]
+    for layer in above:
+        no_steps = np.empty((0, *checked[-1].h0.shape), lowest.h0.dtype)
+        checked.append(_check(cell, no_steps, layer, None)[1])
+    return tuple(checked)
+
+
+def _zeros_like(layer: LayerInputs) -> Sums:
+    biases = [None if b is None else np.zeros_like(b) for b in (layer.b_ih, layer.b_hh)]
+    return np.zeros_like(layer.w_ih), np.zeros_like(layer.w_hh), biases[0], biases[1]
