@@ -188,6 +188,10 @@ bool Worker::proceed(double work) {
 }
 
 bool Worker::publish(std::ptrdiff_t steps) {
+  // The last arrival may be awaited by none yet.
+  for (int i = 1; i < count; ++i) {
+    if (!await((index + i) % count)) return false;
+  }
   if (!barrier()) return false;
   if (index == 0) team_.steps_[job].value.store(steps, std::memory_order_release);
   return true;

@@ -19,6 +19,8 @@ class ForwardScan {
   static constexpr int G = Cell::gates, C = Cell::columns;
   static constexpr Index W = panel_width<T>;
   static constexpr Index at_once = panels_of_a_tile<Cell>;
+  // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
+  static constexpr Index most_fused = 16 / C;
 
   template <class Scan, class Call>
   friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
@@ -41,6 +43,10 @@ class ForwardScan {
     if (chunk_ > 0) block_ = min(block_, chunk_);
     block_ = clamp(block_, 1, max(1, T_));
     stored_ = fused_ ? 1 : block_;
+    // Weights of as many stay in L2 while all rows pass over them.
+    const Index weights_bytes = G * W * (I_ + H_) * Index(sizeof(T));
+    const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
+    fused_panels_ = clamp(fit, at_once, most_fused);
   }
 
   int threads() const { return plan_.threads; }
@@ -248,6 +254,8 @@ class ForwardScan {
       for (int other = 0; other < worker.count; ++other) {
         if (!worker.await(other)) return false;
         units = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
+        // Their lines come over all at once, not one after the other as the product meets them.
+        for (Index i = 0; other != worker.index && i < n; ++i) expect(lists.a[i], units);
         if (packs() && other + 1 < worker.count) {
           multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last, units);
         }
@@ -276,14 +284,15 @@ class ForwardScan {
   void fused_step(const Share& share, const Places<T>& places, Range rows, Index t,
                   const RowLists& lists) const {
     constexpr PhaseGates<Cell> gates(0);
-    for (Index u = share.panels.first; u < share.panels.last; u += at_once) {
-      const Range some{u, min(share.panels.last, u + at_once)};
+    for (Index u = share.panels.first; u < share.panels.last; u += fused_panels_) {
+      const Range some{u, min(share.panels.last, u + fused_panels_)};
       for_tiles(rows.size(), [&](Index first, Index n) {
-        alignas(line_bytes) T sums[tile_rows][at_once * C * W];
+        alignas(line_bytes) T sums[tile_rows][most_fused * C * W];
         const T* h[tile_rows];
         T* c[tile_rows];
         for (Index i = 0; i < n; ++i) {
           h[i] = lists.row[first + i].h_prev;
+          expect_writes<save>(lists.row[first + i], units_of<T>(some, H_));
           c[i] = sums[i] - u * C * W;
           weights_.start_sums(c[i], some);
         }
@@ -300,6 +309,17 @@ class ForwardScan {
                              some.first * gates.count, some.last * gates.count);
         apply<Cell, 0, save, T>(n, lists.row + first, some, H_, [&](Index i) { return c[i]; });
       });
+    }
+  }
+
+  // The lines that the pointwise part writes come in while the products run.
+  template <bool save>
+  static PYRNN_INLINE void expect_writes(const StepRow<T>& row, Range units) {
+    expect(row.h, units);
+    if constexpr (Cell::has_c) expect(row.c, units);
+    if constexpr (save) {
+      if constexpr (Cell::tapes_h) expect(row.tape_h, units);
+      for (int c = 0; c < C; ++c) expect(row.gates + c * row.H, units);
     }
   }
 
@@ -350,6 +370,7 @@ class ForwardScan {
   const double cost_of_step_;
   Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
   Index stored_;  // steps whose sums are stored
+  Index fused_panels_;
 
   Weights<Cell, T, Operand> weights_;
   T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]

@@ -29,6 +29,14 @@ void fill(T* row, Range range, T value) {
   for (Index i = range.first; i < range.last; ++i) row[i] = value;
 }
 
+// Asks for the cache lines of a range of values that will be read or written soon.
+template <class T>
+PYRNN_INLINE void expect(const T* row, Range range) {
+  for (Index i = range.first; i < range.last; i += 64 / Index(sizeof(T))) {
+    __builtin_prefetch(row + i, 1);
+  }
+}
+
 template <class T>
 void copy(const T* from, T* to, Range range) {
   for (Index i = range.first; i < range.last; ++i) to[i] = from[i];
