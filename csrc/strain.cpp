@@ -8,12 +8,13 @@
 namespace pyrnn::strain {
 namespace {
 
-// A time slice, after one stray event; up to 2 s when every attempt fails, each of which may cost some
-// slices: below 1 % of the time.
-constexpr long long first_pause_ns = 4'000'000;
-constexpr int most_strikes = 10;
+// A stray event, of which an idle machine has some ten a second, costs nothing. From the second within
+// `memory_ns` on: a time slice, then twice as long each time, up to 2 s when every attempt fails, each of
+// which may cost some slices: below 1 % of the time.
+constexpr long long memory_ns = 20'000'000, first_pause_ns = 4'000'000;
+constexpr int most_strikes = 11;
 
-long long pause_ns(int count) { return count == 0 ? 0 : first_pause_ns << (count - 1); }
+long long pause_ns(int count) { return count < 2 ? 0 : first_pause_ns << (count - 2); }
 
 std::atomic<bool> on{true};
 std::atomic<int> strikes{0};
@@ -42,7 +43,8 @@ void note(bool strained) {
     const int after = std::min(before + 1, most_strikes);
     strikes.store(after, std::memory_order_relaxed);
     alone_until.store(now + pause_ns(after), std::memory_order_relaxed);
-  } else if (now > alone_until.load(std::memory_order_relaxed) + pause_ns(before)) {
+  } else if (now >
+             alone_until.load(std::memory_order_relaxed) + std::max(memory_ns, pause_ns(before))) {
     // It went well for as long as the pause was. One call that goes well says little: most do by chance.
     strikes.store(before / 2, std::memory_order_relaxed);
   }
