@@ -106,6 +106,7 @@ void Helper::live() {
   for (;;) {
     unsigned now = word.load(std::memory_order_acquire);
     if (state(now) == assigned && word.compare_exchange_strong(now, with(now, running))) {
+      leave_cpu(crew->cpu_);
       for (int spin = 0; !crew->started_.load(std::memory_order_acquire); ++spin) {
         spin < spins_before_yield ? pause() : yield();
       }
@@ -184,10 +185,7 @@ void Crew::gather(long long patience) {
   }
   std::size_t count = 0;
   for (const Seat& seat : seats_) {
-    if (!came(seat) && seat.helper->retract(seat.running)) {
-      missed_ = missed_ || !any_asleep_;
-      continue;
-    }
+    if (!came(seat) && seat.helper->retract(seat.running)) continue;
     seats_[count++] = seat;
     seat.helper->index = static_cast<int>(count);
   }

@@ -26,8 +26,6 @@ class Crew {
   void gather(long long patience);
   // Workers, the calling thread included.
   [[nodiscard]] int size() const { return static_cast<int>(seats_.size()) + 1; }
-  // Whether a helper did not come although it was awake.
-  [[nodiscard]] bool missed() const { return missed_; }
   // Lets those that came begin.
   void start() { started_.store(true, std::memory_order_release); }
   // Whether helper `index` has returned from its task.
@@ -44,8 +42,9 @@ class Crew {
 
   const Task task_;
   void* const context_;
-  std::vector<Seat>& seats_;  // the calling thread's, kept for its next crew
-  bool any_asleep_ = false, missed_ = false;
+  std::vector<Seat>& seats_;       // the calling thread's, kept for its next crew
+  const int cpu_ = current_cpu();  // of the calling thread
+  bool any_asleep_ = false;
   std::atomic<bool> started_{false};
 };
 

@@ -9,10 +9,10 @@ namespace pyrnn::strain {
 namespace {
 
 // A stray event, of which an idle machine has some ten a second, costs nothing. From the second within
-// `memory_ns` on: a time slice, then twice as long each time, up to 2 s when every attempt fails, each of
-// which may cost some slices: below 1 % of the time.
+// `memory_ns` on: a time slice, then twice as long each time, up to 256 ms when every attempt fails, each of
+// which may cost a slice or two: 2 % of the time.
 constexpr long long memory_ns = 20'000'000, first_pause_ns = 4'000'000;
-constexpr int most_strikes = 11;
+constexpr int most_strikes = 8;
 
 long long pause_ns(int count) { return count < 2 ? 0 : first_pause_ns << (count - 2); }
 

@@ -95,7 +95,9 @@ class Team {
 
   Interrupted interrupted_;
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> strained_{false};  // a thread that others waited for did not run
+  std::atomic<bool> strained_{false};  // too long was waited for threads that did not run:
+  std::atomic<long long> lost_{0};     // so long, in nanoseconds
+  long long began_ = 0;
   std::atomic<int> next_job_{0};
   long long next_poll_ = 0;  // nanoseconds; the calling thread's own
 

@@ -29,6 +29,33 @@ inline void yield() {
 #endif
 }
 
+// The processor that the calling thread runs on, -1 where the system does not tell.
+inline int current_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// A thread that was asleep is often woken on the processor of the one that wakes it, which goes on there:
+// both then share it for milliseconds while others idle. Moves the calling thread off `cpu`; where it may
+// run does not change.
+inline void leave_cpu([[maybe_unused]] int cpu) {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu ||
+      sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+    return;
+  }
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<std::size_t>(cpu), &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof(others), &others) == 0) {
+    (void)sched_setaffinity(0, sizeof(allowed), &allowed);
+  }
+#endif
+}
+
 // About 20 us of pauses: longer than any step that is worth sharing, shorter than a time slice.
 constexpr int spins_before_yield = 2000;
 
