@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_command import QUICK, SENTENCES, VERBS, run_command
+from tolerances import assert_same_bits
 
 import pyrnn
+from pyrnn import Adam, clip_grad_norm
 from pyrnn.__main__ import main
 from pyrnn.autocomplete.cli import PREFIXES
 from pyrnn.autocomplete.completing import complete
@@ -194,6 +196,33 @@ def test_learning_rate_rises_and_falls_to_nothing() -> None:
     assert np.argmax(rates) == 49
     assert rates[-1] < 1e-5
     assert learning_rate(0, 5, settings) == 0.5  # so few steps that none is spent on rising
+
+
+def test_training_is_its_parts() -> None:
+    """The state carried from chunk to chunk, the gradients clipped, each step at its own rate."""
+    settings = Settings(epochs=2, batch_size=2, steps=10, max_norm=0.05)
+    trained, by_hand = (CharModel.create(SENTENCES, hidden_size=8, seed=3) for _ in range(2))
+    ids = trained.vocabulary.encode(SENTENCES[:1100])
+    assert len(list(train(trained, ids, ids, settings, progress=False))) == 2
+
+    inputs, targets = streams(ids, settings)
+    assert inputs.shape[1] == 2
+    step = TrainingStep(by_hand, targets, settings)
+    adam = Adam(step.params, 0.0)
+    starts = range(0, len(inputs), settings.steps)
+    for _ in range(settings.epochs):
+        state = None
+        for start in starts:
+            steps = slice(start, min(start + settings.steps, len(inputs)))
+            y, state, tape = by_hand.layer.forward(inputs[steps], state)
+            _, dy = step.loss(y, steps)
+            grads = step.grads(by_hand.layer.backward(tape, dy).params)
+            assert clip_grad_norm(grads, settings.max_norm) > settings.max_norm
+            adam.lr = learning_rate(adam.steps, settings.epochs * len(starts), settings)
+            adam.step(grads)
+    for ours, theirs in ((by_hand.layer, trained.layer), (by_hand.head, trained.head)):
+        for name, array in theirs.params.items():
+            assert_same_bits(array, ours.params[name], name)
 
 
 def test_timing_a_step_leaves_the_model_alone() -> None:

@@ -78,8 +78,13 @@ enum class Base { zero, self, row };
 
 // --- the tile ------------------------------------------------------------------------------------------
 
-// Accumulators that leave registers for the panel's vectors and one broadcast: 12 of 16, or 24 of 32.
+// Accumulators that leave registers for the panel's vectors and one broadcast: 12 of 16, or 24 of 32; 8
+// where a product takes one more register on its way to the sum.
+#if defined(__x86_64__) && !defined(__FMA__)
+constexpr int accumulators = 8;
+#else
 constexpr int accumulators = vector_registers == 32 ? 24 : 12;
+#endif
 // Most rows of a tile: of 6 x 2 vectors, each step loads 2 + 6 values for 12 fused operations, below the
 // two loads per cycle that feed them.
 constexpr int tile_rows = accumulators / panel_vectors < 6 ? accumulators / panel_vectors : 6;
@@ -140,7 +145,7 @@ PYRNN_INLINE void load_sums(Vec<T> (&sum)[R][P * panel_vectors], const RowPointe
   constexpr int V = panel_vectors;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < P * V; ++j) {
       if constexpr (base == Base::zero) {
         sum[r][j] = Vec<T>{};
@@ -159,7 +164,7 @@ PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][P * panel_vectors], const Ro
   constexpr int V = panel_vectors;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < P * V; ++j) {
       T* const to = rows.c[r] + b.column[at + j / V];
       if constexpr (whole) {
@@ -167,6 +172,41 @@ PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][P * panel_vectors], const Ro
       } else {
         store_line(to, j % V, b.width[at + j / V], sum[r][j]);
       }
+    }
+  }
+}
+
+// sum[r][v] += a[r][element] * line(v), for R rows and the N vectors of a line. The line waits in
+// registers, or, where they are too few for it, the rows' values do.
+template <int R, int N, class T, class Line>
+PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][N], const T* const (&a)[R], Index element,
+                                Line line) {
+  if constexpr (R > 1 && R < N && R * N + N + 1 > vector_registers) {
+    Vec<T> x[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      x[r] = splat(a[r][element]);
+      keep(x[r]);
+    }
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      Vec<T> w = line(v);
+      keep(w);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) sum[r][v] = x[r] * w + sum[r][v];
+    }
+  } else {
+    Vec<T> w[N];
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      w[v] = line(v);
+      if constexpr (R > 1) keep(w[v]);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> x = splat(a[r][element]);
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) sum[r][v] = x * w[v] + sum[r][v];
     }
   }
 }
@@ -198,21 +238,8 @@ PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b,
   Index element = 0;
 #pragma GCC unroll 2
   for (Index n = k.size(); n > 0; --n) {
-    Vec<T> w[P * V];
-#pragma GCC unroll 8
-    for (int j = 0; j < P; ++j) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        w[j * V + v] = load(line + j * next_panel + v * lanes<T>);
-        if constexpr (R > 1) keep(w[j * V + v]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec<T> x = splat(a[r][element]);
-#pragma GCC unroll 8
-      for (int v = 0; v < P * V; ++v) sum[r][v] = x * w[v] + sum[r][v];
-    }
+    multiply_line<R, P * V, T>(
+        sum, a, element, [&](int v) { return load(line + v / V * next_panel + v % V * lanes<T>); });
     line += next_line;
     element += step;
   }
@@ -311,7 +338,7 @@ PYRNN_INLINE void with_rows(Index n, F f) {
     case 2:
       return f(std::integral_constant<int, 2>());
     default:
-      return f(std::integral_constant<int, 3>());
+      if constexpr (tile_rows > 2) f(std::integral_constant<int, 3>());
   }
 }
 

@@ -330,11 +330,8 @@ struct Known {
   int vector_bytes;
   bool fuses;
 };
-constexpr Known known[] = {{"avx512", 64, true},
-                           {"avx2", 32, true},
-                           {"wide", 64, true},
-                           {"baseline", 16, false},
-                           {"neon", 16, true}};
+constexpr Known known[] = {{"avx512_bf16", 64, true}, {"avx512", 64, true},    {"avx2", 32, true},
+                           {"wide", 64, true},        {"baseline", 16, false}, {"neon", 16, true}};
 
 // That this table is what its name says: its vectors, its multiply-add, and code of its own.
 void test_processor(const KernelTable& table, const std::vector<const KernelTable*>& others) {
