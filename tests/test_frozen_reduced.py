@@ -109,6 +109,68 @@ def test_near_the_layer(kind: str, options: dict[str, Any], precision: str) -> N
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
+def test_both_directions_and_lengths(kind: str, precision: str) -> None:
+    """The reverse half is a layer on reversed steps; a row ends where a shorter one would."""
+    layer = random_layer(kind, 9, 37, bidirectional=True)
+    alone = random_layer(kind, 9, 37)
+    for name in alone.params:
+        alone.params[name][...] = layer.params[f"{name}_reverse"]
+    frozen, backwards = layer.freeze(precision), alone.freeze(precision)
+    for batch_size in (3, 20):
+        x, _ = inputs(layer, 6, batch_size)
+        lengths = np.arange(batch_size) % 7
+        for threads in (1, 2):
+            pyrnn.set_num_threads(threads)
+            y, _ = frozen(x, None, lengths)
+            for row in range(1, 7 if batch_size > 6 else batch_size):
+                shown = x[: lengths[row], row : row + 1]
+                want, _ = frozen(shown)
+                assert_same_bits(y[: lengths[row], row : row + 1], want, f"row {row}")
+                reverse, _ = backwards(np.ascontiguousarray(shown[::-1]))
+                assert_same_bits(want[..., 37:], reverse[::-1], f"row {row}, reverse")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru_reset_before", "lstm"])
+def test_more_threads_than_a_step_uses(kind: str, precision: str) -> None:
+    layer = random_layer(kind, 40, 400, num_layers=2)
+    frozen = layer.freeze(precision)
+    x, state = inputs(layer, 3, 9)
+    pyrnn.set_num_threads(1)
+    want, last = frozen(x, state)
+    pyrnn.set_num_threads(20)
+    assert_all_same(frozen(x, state), (want, last))
+    stream = frozen.stream(9)
+    stream.reset(state)
+    for t in range(3):
+        assert_same_bits(stream.step(x[t]), want[t], f"step {t}")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_calls(kind: str, precision: str) -> None:
+    layer = random_layer(kind, 3, 5)
+    frozen = layer.freeze(precision)
+    for seq_len, batch_size in ((0, 2), (3, 0), (0, 0)):
+        x, state = inputs(layer, seq_len, batch_size)
+        assert_all_same(frozen(x, state), layer(x, state))
+    assert frozen.stream(0).step(np.zeros((0, 3), "float32")).shape == (0, 5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_later_parameters_do_not_reach_it(kind: str, precision: str) -> None:
+    layer = random_layer(kind, 3, 18, num_layers=2)
+    frozen = layer.freeze(precision)
+    x, state = inputs(layer)
+    want = frozen(x, state)
+    for name in layer.params:
+        layer.params[name][...] = np.nan
+    assert_all_same(frozen(x, state), want)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_one_hot_vectors(kind: str, precision: str) -> None:
     for vocabulary, hidden_size in ((1, 3), (7, 17), (66, 33)):
         frozen = random_layer(kind, vocabulary, hidden_size).freeze(precision)
@@ -174,8 +236,8 @@ def test_sums_of_int8_that_could_overflow() -> None:
 @pytest.fixture(scope="module")
 def trained() -> tuple[CharModel, Array]:
     """The LSTM of auto-completion, and text that it has not seen."""
-    text, unseen = split(language_reference()[:100_000])
-    model = CharModel.create(text, "lstm", hidden_size=96, seed=1)
+    text, unseen = split(language_reference()[:150_000])
+    model = CharModel.create(text, "lstm", hidden_size=128, seed=1)
     ids, held_out = model.vocabulary.encode(text), model.vocabulary.encode(unseen)
     for _ in train(model, ids, held_out, Settings(epochs=2), progress=False):
         pass
