@@ -1,4 +1,6 @@
 // Frozen layers and their streams for Python, and the capsule through which pyrnn._stream steps.
+#include <algorithm>
+
 #include "bind_inputs.hpp"
 #include "bindings.hpp"
 #include "frozen.hpp"
@@ -43,8 +45,12 @@ std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::strin
     parts.push_back(
         {w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr});
   }
-  return std::make_shared<Frozen<T>>(cell, find_precision(cell, precision), I, H, directions,
-                                     parts);
+  const FrozenKernels<T>& kernels = find_precision(cell, precision);
+  if (std::max(I, directions * H) > kernels.max_depth) {
+    throw py::value_error(text("precision: ", precision, " takes sizes of at most ",
+                               kernels.max_depth, ", got ", std::max(I, directions * H)));
+  }
+  return std::make_shared<Frozen<T>>(cell, kernels, I, H, directions, parts);
 }
 
 template <class T>

@@ -52,7 +52,9 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
     : frozen(std::move(frozen_)), batch_size(batch_size_), interrupted_(interrupted) {
   const Frozen<T>& f = *frozen;
   const std::size_t state = aligned(state_values() * sizeof(T));
-  const std::size_t scratch = f.kernels.step_bytes(batch_size, f.hidden_size);
+  Index widest = 0;
+  for (int k = 0; k < f.parts(); ++k) widest = std::max(widest, f.width(k));
+  const std::size_t scratch = f.kernels.step_bytes(batch_size, widest, f.hidden_size);
   char* const start = zeroed(memory_, (f.cell.has_c ? 4 : 2) * state + scratch);
   for (int i = 0; i < 2; ++i) {
     h_[i] = reinterpret_cast<T*>(start + static_cast<std::size_t>(i) * state);

@@ -10,14 +10,15 @@ namespace pyrnn {
 template <class T>
 struct FrozenKernels {
   const char* precision;  // "float32", ...
+  Index max_depth;        // of I and H: above, sums could overflow
   std::size_t (*packed_bytes)(Index I, Index H);
   // `packed` is aligned to a cache line.
   void (*pack)(const Params<T>& params, Index I, Index H, void* packed);
   void (*unpack)(const void* packed, Index I, Index H, const Unpacked<T>& to);
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
-  // A step of layers that stand on each other; scratch of step_bytes belongs to the caller, since a stream
-  // keeps its own.
-  std::size_t (*step_bytes)(Index B, Index H);
+  // A step of layers that stand on each other; scratch of step_bytes, for the largest I, belongs to the
+  // caller, since a stream keeps its own.
+  std::size_t (*step_bytes)(Index B, Index I, Index H);
   void (*step)(const Step<T>* layers, int count, void* scratch, Team& team);
 };
 

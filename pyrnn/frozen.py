@@ -32,8 +32,10 @@ class Frozen(Stacked, Generic[State]):
     ----------
     layer : RNN, GRU or LSTM
         Its parameters are copied.
-    precision : {"float32", "float64"}
-        How the weights are kept.
+    precision : {"float32", "float64", "bfloat16", "int8"}
+        How the weights are kept. With the last two x, states and results are float32, as is all
+        arithmetic but the two products of a step: those round x and h like the weights, bfloat16
+        to the nearest, int8 to multiples of each row's largest magnitude / 127.
 
     Attributes
     ----------
@@ -50,13 +52,18 @@ class Frozen(Stacked, Generic[State]):
     Raises
     ------
     ValueError
-        Another precision, or a parameter of a wrong shape.
+        Another precision, or a parameter of a wrong shape; for int8 more than 133,144 inputs or
+        units, whose sums could overflow.
     TypeError
         A parameter that is not of the layer's dtype.
 
     Notes
     -----
-    With ``backend("reference")`` in force a call runs in NumPy on the unpacked weights.
+    With ``backend("reference")`` in force a call runs in NumPy on the unpacked weights: those of
+    bfloat16 and int8 are rounded, while x and h are not.
+
+    In int8, NaN or inf in a row of weights, or in one sequence's x or h of a step, makes every
+    result of that row NaN.
 
     Examples
     --------

@@ -54,6 +54,7 @@ FLOORS = {
     "isa/step.hpp": 11,
     "isa/backward.hpp": 11,
     "isa/linear.hpp": 11,
+    "isa/reduced_weights.hpp": 11,
     "isa/reduced_product.hpp": 11,
     "isa/table.cpp": 12,
     "dispatch.hpp": 12,

@@ -29,6 +29,17 @@ struct Bfloat16 {
     return (number ? nearest : bits | splat(0x400000u)) >> 16;
   }
 
+  // The products of value i of each word, for a row of A that is 1 there and 0 elsewhere.
+  static constexpr float one_hot_scale = 1;
+  PYRNN_INLINE static Sum one_hot(Vec<Word> words, int i) {
+    return bit_cast<Sum>(i == 1 ? words & splat(Word(-0x10000)) : words << 16);
+  }
+  // Value i of a word of the column whose header is at `head`.
+  PYRNN_INLINE static float value(Word word, int i, const Word*) {
+    return bit_cast<float>(i == 1 ? word & Word(-0x10000)
+                                  : static_cast<Word>(std::uint32_t(word) << 16));
+  }
+
   PYRNN_INLINE static Vec<Word> operand(Vec<Word> words) { return words; }
   PYRNN_INLINE static Sum start(const Word*) { return Sum{}; }
   PYRNN_INLINE static Vec<float> result(Vec<float> base, Sum sum, const Word*, const Word*) {

@@ -2,6 +2,8 @@
 // W_hh h_{t-1}, phase by phase, and the cell's pointwise part.
 #pragma once
 
+#include <type_traits>
+
 #include "schedule.hpp"
 #include "weights.hpp"
 
@@ -21,6 +23,9 @@ class ForwardScan {
   static constexpr Index at_once = panels_of_a_tile<Cell>;
   // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
   static constexpr Index most_fused = 16 / C;
+  // Reduced precision is always packed beforehand, has no tape, and reads whole rows of h: what their
+  // largest value is, is known when all of them are.
+  static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
 
   template <class Scan, class Call>
   friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
@@ -34,8 +39,10 @@ class ForwardScan {
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
-        fused_(Cell::phases == 1 && packs() && plan_.by_rows && B_ >= rows_to_fuse * plan_.threads),
+        plan_(Plan::of(G * H_ * (I_ + H_) / Operand::speed, B_, T_, panels_of<T>(H_),
+                       place.max_threads)),
+        fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows &&
+               B_ >= rows_to_fuse * plan_.threads),
         chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
     const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
@@ -67,7 +74,9 @@ class ForwardScan {
     window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
-    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists)};
+    prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
+    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists),
+              carver.take<std::int32_t>(lists * prepared_words_)};
   }
 
   void pack(Range panels) {
@@ -90,9 +99,15 @@ class ForwardScan {
     const T** a;
     T** c;
     StepRow<T>* row;
+    std::int32_t* prepared;  // the rows of `a` as the product takes them, [prepared_words_] each
   };
 
-  void work(Worker& worker) { call_.save ? work<true>(worker) : work<false>(worker); }
+  void work(Worker& worker) {
+    if constexpr (exact) {
+      if (call_.save) return work<true>(worker);
+    }
+    work<false>(worker);
+  }
 
   template <bool save>
   void work(Worker& worker) {
@@ -106,7 +121,8 @@ class ForwardScan {
     }
     // By units every worker lists all rows, in its own part of the arrays.
     const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
-    const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list};
+    const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list,
+                         lists_.prepared + list * prepared_words_};
 
     start_cells<save>(share, rows);
     zero_padding<save>(share, rows);
@@ -185,10 +201,11 @@ class ForwardScan {
         }
       }
     }
-    const RowPointers<T> list{lists.a, 1, lists.c};
+    const auto list = prepared(weights_.input, n, lists.a, lists.c, lists.prepared);
     if (packs()) {
       multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.bias);
-    } else if (n > 0) {
+    } else if constexpr (exact) {
+      if (n == 0) return;
       multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
                                panels.first, panels.last, weights_.bias);
     }
@@ -223,9 +240,11 @@ class ForwardScan {
         lists.c[i] = window_ + (window_first + row) * sums_size();
       }
     }
-    if (fused_) {
-      fused_step<save>(share, places, rows, t, lists);
-      return worker.proceed(cost_of_step_);
+    if constexpr (exact) {
+      if (fused_) {
+        fused_step<save>(share, places, rows, t, lists);
+        return worker.proceed(cost_of_step_);
+      }
     }
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
@@ -243,36 +262,45 @@ class ForwardScan {
   }
 
   // sums += W_hh h, then the pointwise part. Of other workers' units, those of the first are asked for
-  // first: while theirs are on their way between cores, there is work with what has come.
+  // first: while theirs are on their way between cores, there is work with what has come. Reduced precision
+  // waits for all of them.
   template <int phase, bool save>
   bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists) const {
     constexpr PhaseGates<Cell> gates(phase);
-    const RowPointers<T> list{lists.a, 1, lists.c};
+    const Operand& weights = weights_.hidden[phase];
     const Range panels = grouped(share.panels, gates.count);
-    Range units{0, H_};
+    [[maybe_unused]] Range units{0, H_};
     if (!plan_.by_rows) {
       for (int other = 0; other < worker.count; ++other) {
         if (!worker.await(other)) return false;
-        units = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
+        const Range theirs = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
         // Their lines come over all at once, not one after the other as the product meets them.
-        for (Index i = 0; other != worker.index && i < n; ++i) expect(lists.a[i], units);
-        if (packs() && other + 1 < worker.count) {
-          multiply<Base::self>(n, list, weights_.hidden[phase], panels.first, panels.last, units);
+        for (Index i = 0; other != worker.index && i < n; ++i) expect(lists.a[i], theirs);
+        if constexpr (exact) {
+          units = theirs;
+          if (packs() && other + 1 < worker.count) {
+            const RowPointers<T> list{lists.a, 1, lists.c};
+            multiply<Base::self>(n, list, weights, panels.first, panels.last, units);
+          }
         }
       }
     }
-    if (!packs() && n > 0) {
-      multiply_once<Base::self>(n, list, weights_.hidden[phase],
-                                call_.in.params.w_hh + gates.first * H_ * H_, once(worker),
-                                panels.first, panels.last);
+    const auto list = prepared(weights, n, lists.a, lists.c, lists.prepared);
+    if constexpr (exact) {
+      if (!packs() && n > 0) {
+        multiply_once<Base::self>(n, list, weights, call_.in.params.w_hh + gates.first * H_ * H_,
+                                  once(worker), panels.first, panels.last);
+      }
     }
     // Of one row the chains of activations are hidden only by those of many units.
     const Index at_once_of = n < rows_to_fuse ? share.panels.size() : at_once;
     for (Index u = share.panels.first; u < share.panels.last; u += at_once_of) {
       const Range some{u, min(share.panels.last, u + at_once_of)};
-      if (packs()) {
-        multiply<Base::self>(n, list, weights_.hidden[phase], some.first * gates.count,
-                             some.last * gates.count, units);
+      const Range own = grouped(some, gates.count);
+      if constexpr (!exact) {
+        multiply<Base::self>(n, list, weights, own.first, own.last);
+      } else if (packs()) {
+        multiply<Base::self>(n, list, weights, own.first, own.last, units);
       }
       apply<Cell, phase, save, T>(n, lists.row, some, H_, [&](Index i) { return lists.c[i]; });
     }
@@ -377,6 +405,7 @@ class ForwardScan {
   T* window_ = nullptr;   // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;  // [B, H]
   RowLists lists_{};      // [block, B] each, by units for each thread
+  Index prepared_words_ = 0;
 };
 
 }  // namespace

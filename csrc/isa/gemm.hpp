@@ -30,6 +30,8 @@ constexpr Index most_bundled = panel_vectors == 1 ? 4 : 1;
 template <class T>
 struct Panels {
   static constexpr const char* precision = sizeof(T) == sizeof(float) ? "float32" : "float64";
+  static constexpr Index max_depth = PTRDIFF_MAX;
+  static constexpr int speed = 1;  // as ReducedPanels has it
 
   T* data;
   Index depth;    // K

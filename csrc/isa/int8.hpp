@@ -60,6 +60,25 @@ struct Int8 {
     return bit_cast<Vec<Word>>(q + splat(0x1.8p23f));
   }
 
+  // The products of value i of each word, for a row of A that is 1 there and 0 elsewhere: its q is 127.
+  static constexpr float one_hot_scale = 1.0f / largest;
+  PYRNN_INLINE static Sum one_hot(Vec<Word> words, int i) {
+    return (words << (24 - 8 * i) >> 24) * splat(Word(largest));
+  }
+  // Value i of a word of the column whose header is at `head`. The largest of a row comes back so that its
+  // scale is the same again: that it is the scale times 127, rounded, does not follow.
+  PYRNN_INLINE static float value(Word word, int i, const Word* head) {
+    const Word q = static_cast<Word>(std::uint32_t(word) << (24 - 8 * i)) >> 24;
+    const float scale = bit_cast<float>(head[0]);
+    float top = scale * largest;
+    for (const Word step : {-1, 1}) {
+      const float next = bit_cast<float>(bit_cast<Word>(top) + step);
+      if (top / largest != scale && next / largest == scale) top = next;
+    }
+    const float size = scale * static_cast<float>(q);
+    return q == largest ? top : q == -largest ? -top : size;
+  }
+
   // base + sum * (both scales).
   PYRNN_INLINE static Vec<float> result(Vec<float> base, Sum sum, const Word* head,
                                         const Word* operand) {

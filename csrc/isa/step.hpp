@@ -10,18 +10,21 @@ namespace {
 template <class Cell, class T, class Operand>
 class StackStep {
  public:
-  static std::size_t bytes(Index B, Index H) {
+  // `I` is the largest of the layers.
+  static std::size_t bytes(Index B, Index I, Index H) {
     Carver measure;
-    StackStep(nullptr, 0, measure, B, H);
+    StackStep(nullptr, 0, measure, B, I, H);
     return measure.used();
   }
 
   static void run(const Step<T>* layers, int count, void* scratch, Team& team) {
     Carver carver(scratch);
     const Index B = layers[0].B, H = layers[0].H;
-    StackStep step(layers, count, carver, B, H);
+    Index I = 0;
+    for (int i = 0; i < count; ++i) I = max(I, layers[i].I);
+    StackStep step(layers, count, carver, B, I, H);
     if (B == 0) return;
-    const Index weights = G * H * (layers[0].I + H);
+    const Index weights = G * H * (layers[0].I + H) / Operand::speed;
     const Plan plan = Plan::of(weights, B, 1, panels_of<T>(H), max_threads(weights * B));
     if (plan.threads == 1) {
       Worker alone = team.alone();
@@ -45,10 +48,22 @@ class StackStep {
   static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
 
   // OpenMP is not asked where one thread is all that is worth it.
-  static int max_threads(Index work) { return work < 100'000 ? 1 : Team::max_threads(); }
+  static int max_threads(Index work) {
+    if (work < 100'000) return 1;
+    return Operand::speed == 1 ? Team::max_threads() : int(min(most_workers, Team::max_threads()));
+  }
 
-  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index H)
+  // Every worker prepares the rows itself, in room for this many workers.
+  static constexpr int most_workers = 16;
+
+  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index I, Index H)
       : layers_(layers), count_(count) {
+    Operand input{}, hidden{};
+    input.depth = I;
+    hidden.depth = H;
+    x_words_ = min(B, rows_at_once) * prepared_words(input);
+    h_words_ = min(B, rows_at_once) * prepared_words(hidden);
+    prepared_ = carver.take<std::int32_t>(most_workers * (x_words_ + h_words_));
     sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
   }
@@ -61,7 +76,7 @@ class StackStep {
       const bool go_on = for_phases<Cell>([&](auto phase_constant) {
         constexpr int phase = decltype(phase_constant)::value;
         for (Index row = 0; row < layer.B; row += rows_at_once) {
-          advance<phase>(layer, weights, share, {row, min(layer.B, row + rows_at_once)});
+          advance<phase>(worker, layer, weights, share, {row, min(layer.B, row + rows_at_once)});
         }
         const double work = double(G * layer.H) * double(layer.I + layer.H) * double(layer.B);
         if (!worker.proceed(work)) return false;
@@ -73,8 +88,8 @@ class StackStep {
   }
 
   template <int phase>
-  void advance(const Step<T>& layer, const Weights<Cell, T, Operand>& weights, const Share& share,
-               Range rows) const {
+  void advance(const Worker& worker, const Step<T>& layer, const Weights<Cell, T, Operand>& weights,
+               const Share& share, Range rows) const {
     const T* x[rows_at_once];
     const T* h[rows_at_once];
     T* sums[rows_at_once];
@@ -95,16 +110,20 @@ class StackStep {
       }
     }
     constexpr PhaseGates<Cell> phase_gates(phase);
+    std::int32_t* const own_words = prepared_ + worker.index * (x_words_ + h_words_);
+    const Index dense = phase == 0 && layer.tokens == nullptr ? n : 0;
+    const auto inputs = prepared(weights.input, dense, x, sums, own_words);
+    const auto states = prepared(weights.hidden[phase], n, h, sums, own_words + x_words_);
     const Index blocks = ceil_div(share.panels.size(), panels_in_block);
     for (Index i = 0; i < blocks; ++i) {
       const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
       const Range panels{first, min(share.panels.last, first + panels_in_block)};
-      if (phase == 0 && layer.tokens == nullptr) {
+      if (dense > 0) {
         const Range own = grouped(panels, G);
-        multiply<Base::row>(n, {x, 1, sums}, weights.input, own.first, own.last, weights.bias);
+        multiply<Base::row>(n, inputs, weights.input, own.first, own.last, weights.bias);
       }
       const Range own = grouped(panels, phase_gates.count);
-      multiply<Base::self>(n, {h, 1, sums}, weights.hidden[phase], own.first, own.last);
+      multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
     }
     apply<Cell, phase, false, T>(n, at, share.panels, H, [&](Index i) { return sums[i]; });
   }
@@ -127,6 +146,8 @@ class StackStep {
   int count_;
   T* sums_ = nullptr;     // [B, panel, C, W]
   T* reset_h_ = nullptr;  // [B, H]
+  Index x_words_ = 0, h_words_ = 0;
+  std::int32_t* prepared_ = nullptr;  // [most_workers, x_words_ + h_words_]
 };
 
 }  // namespace

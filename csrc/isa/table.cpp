@@ -9,6 +9,7 @@
 #include "lstm.hpp"
 #include "probe.hpp"
 #include "reduced_product.hpp"
+#include "reduced_weights.hpp"
 #include "step.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -16,6 +17,7 @@ namespace {
 
 template <class Cell, class T, class Operand>
 constexpr FrozenKernels<T> frozen_kernels = {Operand::precision,
+                                             Operand::max_depth,
                                              &Frozen<Cell, T, Operand>::bytes,
                                              &Frozen<Cell, T, Operand>::pack,
                                              &Frozen<Cell, T, Operand>::unpack,
@@ -23,10 +25,16 @@ constexpr FrozenKernels<T> frozen_kernels = {Operand::precision,
                                              &StackStep<Cell, T, Operand>::bytes,
                                              &StackStep<Cell, T, Operand>::run};
 
-// The precisions of frozen weights: a new one is one more line.
+// The precisions of frozen weights, by the dtype of x and y: a new one is one more line.
 template <class Cell, class T>
 constexpr FrozenKernels<T> precisions[] = {
     frozen_kernels<Cell, T, Panels<T>>,
+};
+template <class Cell>
+constexpr FrozenKernels<float> precisions<Cell, float>[] = {
+    frozen_kernels<Cell, float, Panels<float>>,
+    frozen_kernels<Cell, float, ReducedPanels<Bfloat16>>,
+    frozen_kernels<Cell, float, ReducedPanels<Int8>>,
 };
 
 template <class Cell, class T>

@@ -2,8 +2,8 @@
 // packed. They lie in the scratch of one call, or in a buffer that many calls share (a frozen layer).
 //
 // The type of `Operand`, a packed matrix, is the precision: Panels<T> keeps the values themselves. Another
-// one brings the functions of the same names: take_panels, pack_transposed,
-// unpack_transposed, multiply and add_line.
+// one brings the functions of the same names: take_panels, pack_transposed, unpack_transposed, prepared,
+// prepared_words, multiply and add_line.
 #pragma once
 
 #include "scan.hpp"
@@ -44,6 +44,19 @@ PYRNN_INLINE void add_line(const Panels<T>& b, Index p, Index k, const T* base, 
 template <class Cell, class T>
 PYRNN_INLINE Index sums_of_a_row(Index hidden) {
   return panels_of<T>(hidden) * Cell::columns * panel_width<T>;
+}
+
+// 32-bit words that a row of A takes once it is prepared for the product: none, it is read as it is.
+template <class T>
+PYRNN_INLINE Index prepared_words(const Panels<T>&) {
+  return 0;
+}
+
+// n rows of A as the product takes them; `buffer` is [n, prepared_words].
+template <class T>
+PYRNN_INLINE RowPointers<T> prepared(const Panels<T>&, Index, const T* const* a, T* const* c,
+                                     std::int32_t*) {
+  return {a, 1, c};
 }
 
 template <class Cell, class T, class Operand = Panels<T>>
