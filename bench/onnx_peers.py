@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from cases import Array, Problem
-from onnx_model import build, feeds
 from peer import Peer
 
 
@@ -32,6 +31,7 @@ class OnnxRuntime(_OnnxPeer):
 
     def __init__(self, problem: Problem, threads: int) -> None:
         import onnxruntime
+        from onnx_model import build, feeds
 
         self.problem = problem
         options = onnxruntime.SessionOptions()
@@ -62,6 +62,7 @@ class OpenVino(_OnnxPeer):
 
     def __init__(self, problem: Problem, threads: int) -> None:
         import openvino
+        from onnx_model import build, feeds
 
         self.problem = problem
         core = openvino.Core()

@@ -64,27 +64,34 @@ py::tuple unpack(const Frozen<T>& frozen, int k) {
   return py::make_tuple(w_ih, w_hh, b_ih, b_hh);
 }
 
-// Part k on x [T, B, I] or tokens [T, B]; h0 and c0 are [B, H]. All are of the frozen layer's dtype.
+// Parts k and on, one for each of `states`, (h0,) or (h0, c0) of [B, H]: both directions of a layer on x
+// [T, B, I] or tokens [T, B], or in one direction layers above each other. All are of the frozen layer's
+// dtype.
 template <class T>
-py::tuple forward(const Frozen<T>& frozen, int k, const Array& x_, const Array& h0_,
-                  const Maybe& c0_, const py::object& lengths_) {
+py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
+                 const std::vector<std::vector<Array>>& states, const py::object& lengths_) {
   const bool tokens = is_integer(x_);
-  const auto check = [&](const char* name, const Array& array, const std::vector<Axis>& axes) {
-    check_shape(name, array, axes);
-    check_float_of<T>(name, array);
-  };
+  const int count = static_cast<int>(states.size());
+  const bool chained = frozen.directions == 1;
+  const std::size_t of_each = frozen.cell.has_c ? 2 : 1;
+  if (k < 0 || count < 1 || k + count > frozen.parts() || (!chained && count > 2)) {
+    throw py::value_error("k: no such parts");
+  }
   if (tokens) {
     check_shape("x", x_, {{"T"}, {"B"}});
   } else {
-    check("x", x_, {{"T"}, {"B"}, {"I", frozen.width(k)}});
-  }
-  check("h0", h0_, {{"B", x_.shape(1)}, {"H", frozen.hidden_size}});
-  if (c0_) check("c0", *c0_, {{"B", x_.shape(1)}, {"H", frozen.hidden_size}});
-  if (c0_.has_value() != frozen.cell.has_c || k < 0 || k >= frozen.parts()) {
-    throw py::value_error("c0 or k: not of this cell");
+    check_shape("x", x_, {{"T"}, {"B"}, {"I", frozen.width(k)}});
+    check_float_of<T>("x", x_);
   }
   const Index seq_len = x_.shape(0), B = x_.shape(1), H = frozen.hidden_size;
-  const std::vector<Index> all{seq_len, B, H}, state{B, H};
+  for (const std::vector<Array>& state : states) {
+    if (state.size() != of_each) throw py::value_error("states: not of this cell");
+    for (std::size_t i = 0; i < of_each; ++i) {
+      const char* const name = i == 0 ? "h0" : "c0";
+      check_shape(name, state[i], {{"B", B}, {"H", H}});
+      check_float_of<T>(name, state[i]);
+    }
+  }
   checked_size("x", {seq_len, B, frozen.width(k)}, sizeof(T));
   checked_size("the gates (T, B, C·H)", {seq_len, B, frozen.cell.columns, H}, sizeof(T));
   Maybe lengths;
@@ -94,27 +101,41 @@ py::tuple forward(const Frozen<T>& frozen, int k, const Array& x_, const Array& 
     order = by_falling_length(*lengths);
   }
   const Array x = tokens ? check_tokens(x_, seq_len, B, frozen.width(k), lengths) : native(x_);
-  const Array h0 = native(h0_);
-  const Maybe c0 = c0_ ? Maybe(native(*c0_)) : std::nullopt;
-  py::array_t<T> y(all), h_n(state);
-  std::optional<py::array_t<T>> c_n;
-  if (frozen.cell.has_c) c_n.emplace(state);
 
-  Forward<T> call{};
-  call.in.shape = {seq_len, B, frozen.width(k), H};
-  call.in.x = tokens ? nullptr : static_cast<const T*>(x.data());
-  call.in.tokens = tokens ? static_cast<const std::int64_t*>(x.data()) : nullptr;
-  call.in.h0 = static_cast<const T*>(h0.data());
-  call.in.c0 = data<T>(c0);
-  call.in.lengths = data<std::int64_t>(lengths);
-  call.in.order = lengths ? order.data() : nullptr;
-  call.in.reverse = k % frozen.directions == 1;
-  call.packed = frozen.packed(k);
-  call.y = y.mutable_data();
-  call.h_n = h_n.mutable_data();
-  call.c_n = c_n ? c_n->mutable_data() : nullptr;
-  run([&](Team& team) { frozen.kernels.forward(&call, 1, false, team); });
-  return py::make_tuple(y, h_n, c_n);
+  std::vector<Forward<T>> calls(states.size());
+  std::vector<Array> kept;  // native states
+  py::list results;
+  for (int i = 0; i < count; ++i) {
+    Forward<T>& call = calls[static_cast<std::size_t>(i)];
+    const auto state = [&](std::size_t which) {
+      kept.push_back(native(states[static_cast<std::size_t>(i)][which]));
+      return static_cast<const T*>(kept.back().data());
+    };
+    const bool above = chained && i > 0;
+    py::array_t<T> y({seq_len, B, H}), h_n({B, H});
+    py::object c_n = py::none();
+    call.in.shape = {seq_len, B, frozen.width(k + i), H};
+    call.in.x = above    ? calls[static_cast<std::size_t>(i) - 1].y
+                : tokens ? nullptr
+                         : static_cast<const T*>(x.data());
+    call.in.tokens = tokens && !above ? static_cast<const std::int64_t*>(x.data()) : nullptr;
+    call.in.h0 = state(0);
+    call.in.lengths = data<std::int64_t>(lengths);
+    call.in.order = lengths ? order.data() : nullptr;
+    call.in.reverse = (k + i) % frozen.directions == 1;
+    call.packed = frozen.packed(k + i);
+    call.y = y.mutable_data();
+    call.h_n = h_n.mutable_data();
+    if (frozen.cell.has_c) {
+      py::array_t<T> c({B, H});
+      call.in.c0 = state(1);
+      call.c_n = c.mutable_data();
+      c_n = c;
+    }
+    results.append(py::make_tuple(y, h_n, c_n));
+  }
+  run([&](Team& team) { frozen.kernels.forward(calls.data(), count, chained, team); });
+  return results;
 }
 
 [[noreturn]] void throw_busy() {

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._core import Frozen_float32, Frozen_float64, Stream_float32, precisions
+from . import checkpoint as chunks
+from ._core import (
+    Frozen_float32,
+    Frozen_float64,
+    Stream_float32,
+    check_lengths,
+    precisions,
+)
 from .backends import use_reference
 from .checks import checked_array
 from .layout import Stacked, checked_lengths, from_time_major
@@ -137,19 +144,18 @@ class Frozen(Stacked, Generic[State]):
         """
         x, layout = self._checked_input(np.asarray(x))
         batch, count = x.shape[1], self._directions
-        first = None if state is None else self._split("state", state, batch, layout)
-        lengths = checked_lengths(lengths, layout)
         zeros = np.zeros((batch, self.hidden_size), self.dtype)
-        last: list[list[Array]] = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for k in range(layer * count, (layer + 1) * count):
-                states = [zeros] * len(self._states) if first is None else [s[k] for s in first]
-                y, after = self._run_part(k, x, states, lengths)
-                outputs.append(y)
-                last.append(after)
-            x = outputs[0] if count == 1 else np.concatenate(outputs, axis=2)
-        return from_time_major(x, layout), self._join(last, layout)
+        states = [[zeros] * len(self._states)] * self._parts
+        if state is not None:
+            given = self._split("state", state, batch, layout)
+            states = [list(of_k) for of_k in zip(*given, strict=True)]
+        lengths = checked_lengths(lengths, layout)
+        steps = chunks.steps_of_inference(batch)
+        if count == 1 and self.num_layers > 1 and len(x) > 2 * steps:
+            y, states = self._run_in_chunks(x, states, lengths, steps)
+        else:
+            y, states = self._run(x, states, lengths)
+        return from_time_major(y, layout), self._join(states, layout)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """The layer fed one step at a time: ``h = stream.step(x_t)``.
@@ -202,18 +208,46 @@ class Frozen(Stacked, Generic[State]):
             converted,
         )  # fmt: skip
 
-    def _run_part(
-        self, k: int, x: Array, states: list[Array], lengths: Array | None
-    ) -> tuple[Array, list[Array]]:
-        if use_reference():
+    def _run(
+        self, x: Array, states: list[list[Array]], lengths: npt.ArrayLike | None
+    ) -> tuple[Array, list[list[Array]]]:
+        """y, and the states after it: of layers above each other in one call, or layer by layer."""
+        count = self._directions
+        parts = self._parts if count == 1 else count
+        last: list[list[Array]] = []
+        for k in range(0, self._parts, parts):
+            results = self._run_parts(k, x, states[k : k + parts], lengths)
+            last += [[after for after in afters if after is not None] for _, *afters in results]
+            x = results[-1][0] if count == 1 else np.concatenate([y for y, *_ in results], axis=2)
+        return x, last
+
+    def _run_in_chunks(
+        self, x: Array, states: list[list[Array]], lengths: Array | None, steps: int
+    ) -> tuple[Array, list[list[Array]]]:
+        """The same bits without a whole sequence of any lower layer."""
+        if lengths is not None and not use_reference():
+            lengths = check_lengths(lengths, len(x), x.shape[1])
+        y = np.empty((len(x), x.shape[1], self.hidden_size), self.dtype)
+        for start in range(0, len(x), steps):
+            some = x[start : start + steps]
+            left = None if lengths is None else np.clip(lengths - start, 0, len(some))
+            y[start : start + steps], states = self._run(some, states, left)
+        return y, states
+
+    def _run_parts(
+        self, k: int, x: Array, states: list[list[Array]], lengths: npt.ArrayLike | None
+    ) -> list[tuple[Array, ...]]:
+        if not use_reference():
+            return self._packed.forward(k, x, states, lengths)
+        results: list[tuple[Array, ...]] = []
+        for i, of_part in enumerate(states, k):
             y, *after, _ = self._forward_op(
-                x, *states, *self._packed.unpack(k),
-                lengths=lengths, reverse=k % self._directions == 1, save=False, **self._options,
+                results[-1][0] if results and self._directions == 1 else x, *of_part,
+                *self._packed.unpack(i), lengths=lengths, reverse=i % self._directions == 1,
+                save=False, **self._options,
             )  # fmt: skip
-            return y, after
-        h0, c0 = states if len(states) == 2 else (states[0], None)
-        y, h_n, c_n = self._packed.forward(k, x, h0, c0, lengths)
-        return y, [h_n] if c_n is None else [h_n, c_n]
+            results.append((y, *after))
+        return results
 
     # --- for the stream, which is compiled ---
 

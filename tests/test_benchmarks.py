@@ -182,7 +182,6 @@ MACHINE = {
 
 
 def test_figures_come_from_saved_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     from figure import draw_comparison, draw_sweeps
 
     monkeypatch.delenv("DISPLAY", raising=False)

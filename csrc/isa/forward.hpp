@@ -302,7 +302,7 @@ class ForwardScan {
       } else if (packs()) {
         multiply<Base::self>(n, list, weights, own.first, own.last, units);
       }
-      apply<Cell, phase, save, T>(n, lists.row, some, H_, [&](Index i) { return lists.c[i]; });
+      apply<Cell, phase, save, T>(n, lists.row, some, H_, lists.c);
     }
     return true;
   }
@@ -335,7 +335,7 @@ class ForwardScan {
         }
         multiply<Base::self>(n, RowPointers<T>{h, 1, c}, weights_.hidden[0],
                              some.first * gates.count, some.last * gates.count);
-        apply<Cell, 0, save, T>(n, lists.row + first, some, H_, [&](Index i) { return c[i]; });
+        apply<Cell, 0, save, T>(n, lists.row + first, some, H_, c);
       });
     }
   }

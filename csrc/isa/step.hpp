@@ -125,7 +125,7 @@ class StackStep {
       const Range own = grouped(panels, phase_gates.count);
       multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
     }
-    apply<Cell, phase, false, T>(n, at, share.panels, H, [&](Index i) { return sums[i]; });
+    apply<Cell, phase, false, T>(n, at, share.panels, H, sums);
   }
 
   PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, Index row) const {
