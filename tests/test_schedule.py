@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 from helpers_layers import KINDS, flat
 from helpers_script import check_script
 from tolerances import assert_same_bits
@@ -184,7 +185,6 @@ def test_openmp_says_how_many_threads(environment: dict[str, str], want: str) ->
 @pytest.mark.parametrize("api", [None, "openmp"])
 @pytest.mark.parametrize("chosen", [None, 2])
 def test_threadpoolctl_limits(api: str | None, chosen: int | None) -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     if chosen is not None:
         pyrnn.set_num_threads(chosen)
     before = pyrnn.get_num_threads()
@@ -194,7 +194,6 @@ def test_threadpoolctl_limits(api: str | None, chosen: int | None) -> None:
 
 
 def test_a_call_changes_nothing_for_others() -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     layer = pyrnn.GRU(16, 96, 2, bidirectional=True, rng=0)
     before = threadpoolctl.threadpool_info()
     pyrnn.set_num_threads(2)
