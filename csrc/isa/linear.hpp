@@ -50,8 +50,9 @@ class LinearForward {
     }
     if (!worker.barrier()) return;
     // Few rows at a time: they stay in cache while the panels pass, and Ctrl-C is heard.
-    for (Index n = own.first; n < own.last; n += rows_at_once) {
-      const Index count = min(rows_at_once, own.last - n);
+    const Index at_once = rows_at_once();
+    for (Index n = own.first; n < own.last; n += at_once) {
+      const Index count = min(at_once, own.last - n);
       const RowPointers<T> rows{a_ + n, 1, c_ + n};
       if (call_.bias != nullptr) {
         multiply<Base::row>(count, rows, weight_, 0, weight_.count(), call_.bias);
@@ -62,7 +63,12 @@ class LinearForward {
     }
   }
 
-  static constexpr Index rows_at_once = 252;  // a multiple of every tile's rows
+  // Whole tiles; of large matrices so few rows that the slowest processor has them within a second.
+  Index rows_at_once() const {
+    constexpr Index most = 252, most_work = Index(1) << 29;
+    const Index fit = most_work / max(1, call_.in_features * call_.out_features);
+    return max(1, min(most, fit) / tile_rows) * tile_rows;
+  }
 
   const Linear<T>& call_;
   const Plan plan_;
