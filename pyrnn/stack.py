@@ -269,9 +269,10 @@ class Recurrent(Module, Stacked, Generic[State]):
 
         Parameters
         ----------
-        precision : {"float32", "float64"}
+        precision : {"float32", "float64", "bfloat16", "int8"}
             How the weights are kept. It also says the dtype of x, states and results, whatever
-            that of this layer is: the weights are converted once, here.
+            that of this layer is: float64 for "float64", else float32. The weights are converted
+            once, here.
 
         Returns
         -------
