@@ -3,6 +3,7 @@
 //   T seq_len   B batch_size   I input_size   H hidden_size
 //   G gates of the parameters (Elman 1, GRU 3, LSTM 4)
 //   C blocks of H columns in a row of gates (G, but 4 for the reset-after GRU: r, z, n, W_hn h + b_hn)
+//   P columns of h (H, but proj_size with a projection)
 #pragma once
 
 #include <cstddef>
@@ -16,10 +17,57 @@ struct Shape {
   Index T, B, I, H;
 };
 
+// ONNX's list of activations, in the order of pyrnn/variants.py.
+enum class ActivationKind : int {
+  tanh,
+  sigmoid,
+  relu,
+  affine,
+  leaky_relu,
+  thresholded_relu,
+  scaled_tanh,
+  hard_sigmoid,
+  elu,
+  softsign,
+  softplus,
+  identity,
+};
+
+template <class T>
+struct Activation {
+  ActivationKind kind;
+  T alpha, beta;
+};
+
+// What makes a variant of a cell out of it: docs/equations.md. The arrays that are null are those that it
+// does not have.
+template <class T>
+struct Variant {
+  Activation<T> activation{ActivationKind::tanh, 0, 0};
+  Activation<T> gate_activation{ActivationKind::sigmoid, 0, 0};
+  T clip = 0;       // of sums, before their activation; 0: none
+  T cell_clip = 0;  // of c; 0: none
+  const T* peephole = nullptr;       // [3, H] rows i, f, o; coupled: [2, H] rows f, o
+  const T* full_peephole = nullptr;  // [3, H, H], coupled: [2, H, H]
+  const T* w_hr = nullptr;           // [P, H]
+  const T* ln_ih_weight = nullptr;   // [G*H], and so are the next three
+  const T* ln_ih_bias = nullptr;
+  const T* ln_hh_weight = nullptr;
+  const T* ln_hh_bias = nullptr;
+  const T* ln_c_weight = nullptr;  // [H]
+  const T* ln_c_bias = nullptr;    // [H]
+  T zoneout_h = 0, zoneout_c = 0;  // probabilities to keep the state of the step before
+  T recurrent_dropout = 0;         // probability to drop a unit of h_{t-1} for the whole sequence
+  // The masks are drawn from the key; without draws, zoneout blends with its expectation and nothing is
+  // dropped.
+  bool draws = false;
+  std::uint32_t key[2] = {0, 0};
+};
+
 template <class T>
 struct Params {
   const T* w_ih;  // [G*H, I]
-  const T* w_hh;  // [G*H, H]
+  const T* w_hh;  // [G*H, P]
   const T* b_ih;  // [G*H] or null
   const T* b_hh;  // [G*H] or null
 };
@@ -36,6 +84,8 @@ struct Inputs {
   const Index* order;           // [B] rows by falling length, null without lengths
   Params<T> params;
   bool reverse;
+  Index P;  // H without a projection
+  Variant<T> variant;
 };
 
 // What forward saves for backward.
