@@ -18,9 +18,9 @@ py::tuple forward(const std::string& name, Checked c, bool reverse, bool save,
 
 py::tuple backward(const std::string& name, Checked c, const py::tuple& saved, bool reverse,
                    const py::object& dy, const py::object& dh_n, const py::object& dc_n,
-                   const py::object& into) {
-  Incoming incoming = check_incoming(find_cell<float>(name), c.shape.T, c.shape.B, c.shape.H,
-                                     c.w_hh, dy, dh_n, dc_n);
+                   const py::object& dcells, const py::object& into) {
+  Incoming incoming = check_incoming(find_cell<float>(name), c.shape.T, c.shape.B, c.shape.H, c.P,
+                                     c.w_hh, dy, dh_n, dc_n, dcells);
   return with_dtype(c.is_float32, [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>& cell = find_cell<T>(name);
@@ -47,9 +47,9 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
   const CellKernels<float>& cell = find_cell<float>(name);
   const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
   const auto checked = [&](std::size_t k, const py::object& x) {
-    if (arguments[k].size() != 8) throw py::value_error("expected 8 arguments of a pass");
+    if (arguments[k].size() != 9) throw py::value_error("expected 9 arguments of a pass");
     return check(cell, x, argument(k, 1), argument(k, 2), argument(k, 3), argument(k, 4),
-                 argument(k, 5), argument(k, 6), lengths);
+                 argument(k, 5), argument(k, 6), lengths, argument(k, 7));
   };
   if (arguments.empty()) return py::list();
   Checked first = checked(0, argument(0, 0));
@@ -68,7 +68,7 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
         throw py::type_error(
             text("w_ih: expected the dtype of the first pass, got ", dtype_text(c.w_ih)));
       }
-      passes.emplace_back(kernels, std::move(c), argument(k, 7).template cast<bool>(), save);
+      passes.emplace_back(kernels, std::move(c), argument(k, 8).template cast<bool>(), save);
     }
     return run_passes(kernels.forward, passes, chained);
   });
@@ -80,7 +80,7 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
   const CellKernels<float>& cell = find_cell<float>(name);
   const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
   const auto checked = [&](std::size_t k) {
-    if (arguments[k].size() != 6) throw py::value_error("expected 6 arguments of a pass");
+    if (arguments[k].size() != 7) throw py::value_error("expected 7 arguments of a pass");
     return check_tuple(cell, arguments[k][0]);
   };
   if (arguments.empty()) return py::list();
@@ -96,8 +96,8 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
         throw py::type_error("tape: expected one dtype in all passes");
       }
       const py::object dy = k > 0 && chained ? py::cast(passes[k - 1].out.dx) : argument(k, 3);
-      Incoming incoming = check_incoming(cell, c.shape.T, c.shape.B, c.shape.H, c.w_hh, dy,
-                                         argument(k, 4), argument(k, 5));
+      Incoming incoming = check_incoming(cell, c.shape.T, c.shape.B, c.shape.H, c.P, c.w_hh, dy,
+                                         argument(k, 4), argument(k, 5), argument(k, 6));
       passes.emplace_back(kernels, std::move(c), argument(k, 1),
                           argument(k, 2).template cast<bool>(), std::move(incoming));
     }
@@ -110,30 +110,34 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
 void bind_cells(py::module_& m) {
   using Object = const py::object&;
   m.def("check_forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
-                            Object w_hh, Object b_ih, Object b_hh, Object lengths) {
-    const Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths);
+                            Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant) {
+    const Checked c =
+        check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, variant);
     return py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
   });
   m.def("forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
-                      Object w_hh, Object b_ih, Object b_hh, Object lengths, bool reverse,
-                      bool save) {
-    return forward(name, check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths),
-                   reverse, save, py::none());
+                      Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant,
+                      bool reverse, bool save) {
+    Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, variant);
+    return forward(name, std::move(c), reverse, save, py::none());
   });
   m.def("check_lengths", [](Object lengths, Index seq_len, Index batch_size) -> Maybe {
     if (lengths.is_none()) return std::nullopt;
     return check_lengths(lengths, seq_len, batch_size, whole);
   });
-  m.def("check_backward", [](const std::string& name, const Array& x, const Array& h0,
-                             const Array& w_hh, Object dy, Object dh_n, Object dc_n) {
-    const Incoming incoming = check_incoming(find_cell<float>(name), x.shape(0), h0.shape(0),
-                                             h0.shape(1), w_hh, dy, dh_n, dc_n);
-    return py::make_tuple(incoming.dy, incoming.dh_n, incoming.dc_n);
-  });
+  m.def("check_backward",
+        [](const std::string& name, const Array& x, const Array& h0, const Array& w_hh, Object dy,
+           Object dh_n, Object dc_n, Object dcells) {
+          const CellKernels<float>& cell = find_cell<float>(name);
+          const Incoming incoming =
+              check_incoming(cell, x.shape(0), h0.shape(0), w_hh.shape(0) / cell.gates, h0.shape(1),
+                             w_hh, dy, dh_n, dc_n, dcells);
+          return py::make_tuple(incoming.dy, incoming.dh_n, incoming.dc_n, incoming.dcells);
+        });
   m.def("backward", [](const std::string& name, const py::tuple& inputs, const py::tuple& saved,
-                       bool reverse, Object dy, Object dh_n, Object dc_n) {
+                       bool reverse, Object dy, Object dh_n, Object dc_n, Object dcells) {
     return backward(name, check_tuple(find_cell<float>(name), inputs), saved, reverse, dy, dh_n,
-                    dc_n, py::none());
+                    dc_n, dcells, py::none());
   });
   // Steps [start, start + T) of sequences of the given lengths; y and gradients go where they belong in
   // the arrays of the whole pass.
@@ -144,9 +148,9 @@ void bind_cells(py::module_& m) {
   });
   m.def("backward_chunk",
         [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
-           Object dy, Object dh_n, Object dc_n, Index start, const py::tuple& into) {
+           Object dy, Object dh_n, Object dc_n, Object dcells, Index start, const py::tuple& into) {
           const Checked c = check_tuple(find_cell<float>(name), inputs, check_start(start));
-          return backward(name, c, saved, reverse, dy, dh_n, dc_n, into);
+          return backward(name, c, saved, reverse, dy, dh_n, dc_n, dcells, into);
         });
   m.def("forward_side_by_side", &forward_side_by_side);
   m.def("backward_side_by_side", &backward_side_by_side);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "bind_inputs.hpp"
+#include "bind_variant.hpp"
 #include "bindings.hpp"
 #include "frozen.hpp"
 
@@ -27,7 +28,7 @@ void check_float_of(const char* name, const Array& array) {
 // Parameters of one part: of T, native and contiguous, as pyrnn.frozen hands them over.
 template <class T>
 using Given = std::tuple<py::array_t<T>, py::array_t<T>, std::optional<py::array_t<T>>,
-                         std::optional<py::array_t<T>>>;
+                         std::optional<py::array_t<T>>, py::object>;
 
 template <class T>
 std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::string& precision,
@@ -35,15 +36,18 @@ std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::strin
                                   const std::vector<Given<T>>& given) {
   const CellKernels<T>& cell = find_cell<T>(cell_name);
   const Index I = input_size, H = hidden_size, rows = cell.gates * H;
-  std::vector<Params<T>> parts;
-  for (const auto& [w_ih, w_hh, b_ih, b_hh] : given) {
+  std::vector<FrozenPart<T>> parts;
+  std::vector<CheckedVariant> variants;  // keep their arrays until they are packed
+  for (const auto& [w_ih, w_hh, b_ih, b_hh, variant] : given) {
     const Index width = static_cast<int>(parts.size()) < directions ? I : directions * H;
     check_shape("w_ih", w_ih, {{"G·H", rows}, {"I", width}});
     check_shape("w_hh", w_hh, {{"G·H", rows}, {"H", H}});
     if (b_ih) check_shape("b_ih", *b_ih, {{"G·H", rows}});
     if (b_hh) check_shape("b_hh", *b_hh, {{"G·H", rows}});
+    variants.push_back(check_variant(find_cell<float>(cell_name), variant, H, w_ih));
     parts.push_back(
-        {w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr});
+        {{w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr},
+         variant_of<T>(variants.back())});
   }
   const FrozenKernels<T>& kernels = find_precision(cell, precision);
   if (std::max(I, directions * H) > kernels.max_depth) {
@@ -123,6 +127,8 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     call.in.lengths = data<std::int64_t>(lengths);
     call.in.order = lengths ? order.data() : nullptr;
     call.in.reverse = (k + i) % frozen.directions == 1;
+    call.in.P = H;
+    call.in.variant = frozen.variant(k + i);
     call.packed = frozen.packed(k + i);
     call.y = y.mutable_data();
     call.h_n = h_n.mutable_data();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bind_inputs.hpp"
+#include "bind_variant.hpp"
 
 namespace pyrnn {
 
@@ -16,6 +17,9 @@ struct Checked {
   Array w_ih, w_hh;
   Maybe b_ih, b_hh, lengths;
   std::vector<Index> order;  // rows by falling length; empty without lengths
+  CheckedVariant variant;
+  Index P;           // columns of h
+  Index first_step;  // of the whole pass
 };
 
 inline std::string gate_rows(int gates) { return gates == 1 ? "H" : text(gates, "·H"); }
@@ -41,7 +45,7 @@ inline Maybe optional_array(const char* name, const py::object& object) {
 inline Checked check(const CellKernels<float>& cell, const py::object& x_, const py::object& h0_,
                      const py::object& c0_, const py::object& w_ih_, const py::object& w_hh_,
                      const py::object& b_ih_, const py::object& b_hh_, const py::object& lengths_,
-                     Index start = whole) {
+                     const py::object& variant_, Index start = whole) {
   const Array x = as_array("x", x_), h0 = as_array("h0", h0_);
   const Array w_ih = as_array("w_ih", w_ih_), w_hh = as_array("w_hh", w_hh_);
   const Maybe b_ih = optional_array("b_ih", b_ih_), b_hh = optional_array("b_hh", b_hh_);
@@ -69,9 +73,12 @@ inline Checked check(const CellKernels<float>& cell, const py::object& x_, const
     check_shape("x", x, {{"T"}, {"B"}, {"I", I}});
   }
   const Index T = x.shape(0), B = x.shape(1);
-  check_shape("h0", h0, {{"B", B}, {"H", H}});
+  CheckedVariant variant = check_variant(cell, variant_, H, w_ih);
+  const Index P = variant.projected(H);
+  const char* const columns = variant.has(w_hr) ? "P" : "H";
+  check_shape("h0", h0, {{"B", B}, {columns, P}});
   if (c0) check_shape("c0", *c0, {{"B", B}, {"H", H}});
-  check_shape("w_hh", w_hh, {{rows, GH}, {"H", H}});
+  check_shape("w_hh", w_hh, {{rows, GH}, {columns, P}});
   if (b_ih) check_shape("b_ih", *b_ih, {{rows, GH}});
   if (b_hh) check_shape("b_hh", *b_hh, {{rows, GH}});
   checked_size("x", {T, B, I}, w_ih.itemsize());
@@ -82,6 +89,9 @@ inline Checked check(const CellKernels<float>& cell, const py::object& x_, const
   };
   Checked checked{};
   checked.shape = {T, B, I, H};
+  checked.variant = std::move(variant);
+  checked.P = P;
+  checked.first_step = start == whole ? 0 : start;
   checked.is_float32 = w_ih.itemsize() == 4;
   if (!lengths_.is_none()) {
     checked.lengths = check_lengths(lengths_, T, B, start);
@@ -113,6 +123,9 @@ Inputs<T> inputs_of(const Checked& c, bool reverse) {
   in.params = {static_cast<const T*>(c.w_ih.data()), static_cast<const T*>(c.w_hh.data()),
                data<T>(c.b_ih), data<T>(c.b_hh)};
   in.reverse = reverse;
+  in.P = c.P;
+  in.first_step = c.first_step;
+  in.variant = variant_of<T>(c.variant);
   return in;
 }
 
@@ -144,15 +157,15 @@ struct ForwardPass {
   // Into `y_`, or a new array where that is None.
   ForwardPass(const CellKernels<T>& cell, Checked checked, bool reverse, bool save,
               const py::object& y_ = py::none())
-      : c(std::move(checked)), h_n({c.shape.B, c.shape.H}) {
+      : c(std::move(checked)), h_n({c.shape.B, c.P}) {
     const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
-    const std::vector<Index> all{seq_len, batch_size, hidden_size};
+    const std::vector<Index> all{seq_len, batch_size, c.P};
     y = y_.is_none() ? py::array_t<T>(all) : check_out<T>("y", y_, all);
     if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
     if (save) {
       gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
-      if (cell.tapes_h) tape_h.emplace(all);
-      if (cell.has_c) tape_c.emplace(all);
+      if (c.variant.tapes_h(find_cell<float>(cell.name))) tape_h.emplace(all);
+      if (cell.has_c) tape_c.emplace(std::vector<Index>{seq_len, batch_size, hidden_size});
     }
     call.in = inputs_of<T>(c, reverse);
     call.tape = {pointer(gates), pointer(tape_h), pointer(tape_c)};
@@ -179,12 +192,12 @@ struct ForwardPass {
 
 // Gradients that come in: checked against the shape of the pass.
 struct Incoming {
-  Maybe dy, dh_n, dc_n;
+  Maybe dy, dh_n, dc_n, dcells;
 };
 
-inline Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B, Index H,
+inline Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B, Index H, Index P,
                                const Array& like, const py::object& dy_, const py::object& dh_n_,
-                               const py::object& dc_n_) {
+                               const py::object& dc_n_, const py::object& dcells_ = py::none()) {
   const auto one = [&](const char* name, const py::object& object,
                        const std::vector<Axis>& axes) -> Maybe {
     const Maybe array = optional_array(name, object);
@@ -193,11 +206,14 @@ inline Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B,
     check_shape(name, *array, axes);
     return native(*array);
   };
-  const std::vector<Axis> state{{"B", B}, {"H", H}};
+  const Axis columns{P == H ? "H" : "P", P};
   Incoming incoming;
-  incoming.dy = one("dy", dy_, {{"T", T}, {"B", B}, {"H", H}});
-  incoming.dh_n = one("dh_n", dh_n_, state);
-  if (cell.has_c) incoming.dc_n = one("dc_n", dc_n_, state);
+  incoming.dy = one("dy", dy_, {{"T", T}, {"B", B}, columns});
+  incoming.dh_n = one("dh_n", dh_n_, {{"B", B}, columns});
+  if (cell.has_c) {
+    incoming.dc_n = one("dc_n", dc_n_, {{"B", B}, {"H", H}});
+    incoming.dcells = one("dcells", dcells_, {{"T", T}, {"B", B}, {"H", H}});
+  }
   return incoming;
 }
 
@@ -210,12 +226,17 @@ inline Array check_saved(const char* name, const py::object& object, const Array
   return native(array);
 }
 
+inline std::vector<Index> shape_of(const Array& array) {
+  return {array.shape(), array.shape() + array.ndim()};
+}
+
 // What backward writes: new arrays, or those of a longer pass.
 template <class T>
 struct Outgoing {
   std::optional<py::array_t<T>> dx;
   py::array_t<T> dw_ih, dw_hh;
   std::optional<py::array_t<T>> db_ih, db_hh;
+  std::array<std::optional<py::array_t<T>>, variant_arrays> dvariant;
   bool accumulate;
 };
 
@@ -224,21 +245,25 @@ Outgoing<T> new_outgoing(const CellKernels<T>& cell, const Checked& c) {
   const Index rows = cell.gates * c.shape.H;
   using Out = py::array_t<T>;
   using Sizes = std::vector<Index>;
-  Outgoing<T> out{{}, Out(Sizes{rows, c.shape.I}), Out(Sizes{rows, c.shape.H}), {}, {}, false};
+  Outgoing<T> out{{}, Out(Sizes{rows, c.shape.I}), Out(Sizes{rows, c.P}), {}, {}, {}, false};
   if (!is_integer(c.x)) out.dx.emplace(Sizes{c.shape.T, c.shape.B, c.shape.I});
   if (c.b_ih) out.db_ih.emplace(Sizes{rows});
   if (c.b_hh) out.db_hh.emplace(Sizes{rows});
+  for (std::size_t i = 0; i < variant_arrays; ++i) {
+    if (const Maybe& array = c.variant.arrays[i]) out.dvariant[i].emplace(shape_of(*array));
+  }
   return out;
 }
 
-// (dx, dw_ih, dw_hh, db_ih, db_hh): dx is written, the others are added to.
+// (dx, dw_ih, dw_hh, db_ih, db_hh, and those of the variant's arrays): dx is written, the others are added to.
 template <class T>
 Outgoing<T> check_outgoing(const CellKernels<T>& cell, const Checked& c, const py::tuple& given) {
-  if (given.size() != 5) throw py::value_error("into: expected five arrays");
+  if (given.size() != 5 + variant_arrays) throw py::value_error("into: expected 13 arrays");
   const Index rows = cell.gates * c.shape.H;
   Outgoing<T> out{{},
                   check_out<T>("dw_ih", given[1], {rows, c.shape.I}),
-                  check_out<T>("dw_hh", given[2], {rows, c.shape.H}),
+                  check_out<T>("dw_hh", given[2], {rows, c.P}),
+                  {},
                   {},
                   {},
                   true};
@@ -247,13 +272,20 @@ Outgoing<T> check_outgoing(const CellKernels<T>& cell, const Checked& c, const p
   }
   if (c.b_ih) out.db_ih = check_out<T>("db_ih", given[3], {rows});
   if (c.b_hh) out.db_hh = check_out<T>("db_hh", given[4], {rows});
+  for (std::size_t i = 0; i < variant_arrays; ++i) {
+    if (const Maybe& array = c.variant.arrays[i]) {
+      const std::string name = std::string("d") + variant_array_names[i];
+      out.dvariant[i] = check_out<T>(name.c_str(), given[5 + i], shape_of(*array));
+    }
+  }
   return out;
 }
 
+// x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, variant.
 inline Checked check_tuple(const CellKernels<float>& cell, const py::tuple& in,
                            Index start = whole) {
-  if (in.size() != 8) throw py::value_error("tape: expected the inputs of a forward pass");
-  return check(cell, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], start);
+  if (in.size() != 9) throw py::value_error("tape: expected the inputs of a forward pass");
+  return check(cell, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], start);
 }
 
 inline Index check_start(Index start) {
@@ -273,12 +305,12 @@ struct BackwardPass {
         incoming(std::move(given)),
         out(into.is_none() ? new_outgoing(cell, c)
                            : check_outgoing(cell, c, py::reinterpret_borrow<py::tuple>(into))),
-        dh0(Sizes{c.shape.B, c.shape.H}) {
+        dh0(Sizes{c.shape.B, c.P}) {
     const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
     gates = check_saved("tape.gates", saved[0], c.w_hh,
                         {seq_len, batch_size, cell.columns * hidden_size});
-    if (cell.tapes_h) {
-      tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, hidden_size});
+    if (c.variant.tapes_h(find_cell<float>(cell.name))) {
+      tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, c.P});
     }
     if (cell.has_c) {
       tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
@@ -289,6 +321,9 @@ struct BackwardPass {
     call.dy = data<T>(incoming.dy);
     call.dh_n = data<T>(incoming.dh_n);
     call.dc_n = data<T>(incoming.dc_n);
+    call.dcells = data<T>(incoming.dcells);
+    // Plain pointwise parts do not look for it.
+    if (call.dcells != nullptr) call.in.variant.plain = false;
     call.dx = pointer(out.dx);
     call.dh0 = dh0.mutable_data();
     call.dc0 = pointer(dc0);
@@ -296,11 +331,14 @@ struct BackwardPass {
     call.dw_hh = out.dw_hh.mutable_data();
     call.db_ih = pointer(out.db_ih);
     call.db_hh = pointer(out.db_hh);
+    call.dpeephole = pointer(out.dvariant[w_peephole]);
     call.accumulate = out.accumulate;
   }
 
   [[nodiscard]] py::tuple result() const {
-    return py::make_tuple(out.dx, dh0, dc0, out.dw_ih, out.dw_hh, out.db_ih, out.db_hh);
+    const auto& d = out.dvariant;
+    return py::make_tuple(out.dx, dh0, dc0, out.dw_ih, out.dw_hh, out.db_ih, out.db_hh, d[0], d[1],
+                          d[2], d[3], d[4], d[5], d[6], d[7]);
   }
 
   Checked c;

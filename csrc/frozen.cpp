@@ -27,7 +27,7 @@ constexpr double long_step = 128 * 1024;
 
 template <class T>
 Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
-                  Index hidden_size_, int directions_, const std::vector<Params<T>>& parts)
+                  Index hidden_size_, int directions_, const std::vector<FrozenPart<T>>& parts)
     : cell(cell_),
       kernels(kernels_),
       input_size(input_size_),
@@ -41,9 +41,27 @@ Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_,
   char* const start = zeroed(memory_, bytes_);
   for (std::size_t k = 0; k < parts.size(); ++k) {
     void* const packed = start + offsets[k];
-    kernels.pack(parts[k], width(static_cast<int>(k)), hidden_size, packed);
+    kernels.pack(parts[k].params, width(static_cast<int>(k)), hidden_size, packed);
     packed_.push_back(packed);
+    variants_.push_back(owned(parts[k].variant));
   }
+}
+
+// The arrays that are read as they are, copied.
+template <class T>
+Variant<T> Frozen<T>::owned(Variant<T> variant) {
+  const Index H = hidden_size, gates = cell.gates * H;
+  const auto own = [this](const T*& array, Index count) {
+    if (array == nullptr) return;
+    arrays_.emplace_back(array, array + count);
+    bytes_ += static_cast<std::size_t>(count) * sizeof(T);
+    array = arrays_.back().data();
+  };
+  own(variant.peephole, (cell.gates - 1) * H);
+  own(variant.ln_ih_weight, gates), own(variant.ln_ih_bias, gates);
+  own(variant.ln_hh_weight, gates), own(variant.ln_hh_bias, gates);
+  own(variant.ln_c_weight, H), own(variant.ln_c_bias, H);
+  return variant;
 }
 
 template <class T>
@@ -72,6 +90,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
       step.I = f.width(k);
       step.H = f.hidden_size;
       step.packed = f.packed(k);
+      step.variant = f.variant(k);
       step.x = k == 0 ? nullptr : h_[1 - i] + (k - 1) * layer;
       step.h_prev = h_[i] + k * layer;
       step.h = h_[1 - i] + k * layer;

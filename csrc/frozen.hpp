@@ -11,12 +11,19 @@
 
 namespace pyrnn {
 
+// What a part is made of, while it is made.
+template <class T>
+struct FrozenPart {
+  Params<T> params;
+  Variant<T> variant;
+};
+
 // Part k is layer k / directions in direction k % directions.
 template <class T>
 class Frozen {
  public:
   Frozen(const CellKernels<T>& cell, const FrozenKernels<T>& kernels, Index input_size,
-         Index hidden_size, int directions, const std::vector<Params<T>>& parts);
+         Index hidden_size, int directions, const std::vector<FrozenPart<T>>& parts);
 
   [[nodiscard]] int parts() const { return static_cast<int>(packed_.size()); }
   // I of a part.
@@ -24,6 +31,9 @@ class Frozen {
     return k < directions ? input_size : directions * hidden_size;
   }
   [[nodiscard]] const void* packed(int k) const { return packed_[static_cast<std::size_t>(k)]; }
+  [[nodiscard]] const Variant<T>& variant(int k) const {
+    return variants_[static_cast<std::size_t>(k)];
+  }
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
   const CellKernels<T>& cell;
@@ -35,6 +45,10 @@ class Frozen {
   std::size_t bytes_ = 0;
   Scratch memory_;
   std::vector<const void*> packed_;
+  std::vector<Variant<T>> variants_;  // their arrays are copies, in arrays_
+  std::vector<std::vector<T>> arrays_;
+
+  [[nodiscard]] Variant<T> owned(Variant<T> variant);
 };
 
 // What is the same for both dtypes.

@@ -25,11 +25,12 @@ struct FrozenKernels {
 // One cell in one dtype.
 template <class T>
 struct CellKernels {
-  const char* name;  // "lstm", ...
-  int gates;         // G
-  int columns;       // C
-  bool has_c;        // a cell state beside h
-  bool tapes_h;      // the tape holds h_t
+  const char* name;           // "lstm", ...
+  ActivationKind activation;  // of h or of the candidate, in the plain cell
+  int gates;                  // G
+  int columns;                // C
+  bool has_c;                 // a cell state beside h
+  bool tapes_h;               // the plain cell's tape holds h_t
   // `count` calls, side by side where that is faster. Chained: the x of each is the y of the one before
   // it, or its dy the other's dx; else none reads what another writes.
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);

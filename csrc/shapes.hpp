@@ -43,10 +43,12 @@ struct Activation {
 // does not have.
 template <class T>
 struct Variant {
+  // Whether it is the plain cell, whose activation (of Elman: tanh or relu) is all that is read.
+  bool plain = true;
   Activation<T> activation{ActivationKind::tanh, 0, 0};
   Activation<T> gate_activation{ActivationKind::sigmoid, 0, 0};
-  T clip = 0;       // of sums, before their activation; 0: none
-  T cell_clip = 0;  // of c; 0: none
+  T clip = 0;                        // of sums, before their activation; 0: none
+  T cell_clip = 0;                   // of c; 0: none
   const T* peephole = nullptr;       // [3, H] rows i, f, o; coupled: [2, H] rows f, o
   const T* full_peephole = nullptr;  // [3, H, H], coupled: [2, H, H]
   const T* w_hr = nullptr;           // [P, H]
@@ -58,6 +60,8 @@ struct Variant {
   const T* ln_c_bias = nullptr;    // [H]
   T zoneout_h = 0, zoneout_c = 0;  // probabilities to keep the state of the step before
   T recurrent_dropout = 0;         // probability to drop a unit of h_{t-1} for the whole sequence
+  // Whether the tape's gates are sums: where a clip or an activation cannot be told from its value.
+  bool tapes_sums = false;
   // The masks are drawn from the key; without draws, zoneout blends with its expectation and nothing is
   // dropped.
   bool draws = false;
@@ -85,14 +89,16 @@ struct Inputs {
   Params<T> params;
   bool reverse;
   Index P;  // H without a projection
+  Index
+      first_step;  // of the whole pass that this call is a chunk of; masks are drawn for its steps
   Variant<T> variant;
 };
 
 // What forward saves for backward.
 template <class T>
 struct Tape {
-  T* gates;  // [T, B, C*H] after their activation
-  T* h;      // [T, B, H], GRU only
+  T* gates;  // [T, B, C*H] after their activation, or sums: variant.tapes_sums
+  T* h;      // [T, B, P], GRU, and variants whose h_t the gates do not tell; else null
   T* c;      // [T, B, H], LSTM only
 };
 
@@ -118,6 +124,7 @@ struct Step {
   const T* c_prev;             // [B, H], LSTM only
   T* h;                        // [B, H], not h_prev: other threads still read that
   T* c;                        // [B, H], LSTM only
+  Variant<T> variant;
   // Walks the units backwards: in every other step, what is left in the nearest cache is used first.
   bool odd;
 };
@@ -135,16 +142,18 @@ template <class T>
 struct Backward {
   Inputs<T> in;
   Tape<const T> tape;
-  const T* dy;    // [T, B, H] or null for 0
-  const T* dh_n;  // [B, H] or null for 0
-  const T* dc_n;  // [B, H] or null for 0
-  T* dx;          // [T, B, I], null for tokens
-  T* dh0;         // [B, H]
-  T* dc0;         // [B, H], LSTM only
-  T* dw_ih;       // [G*H, I]
-  T* dw_hh;       // [G*H, H]
-  T* db_ih;       // [G*H] or null
-  T* db_hh;       // [G*H] or null
+  const T* dy;      // [T, B, H] or null for 0
+  const T* dh_n;    // [B, H] or null for 0
+  const T* dc_n;    // [B, H] or null for 0
+  const T* dcells;  // [T, B, H] or null for 0; not null: the variant is not plain
+  T* dx;            // [T, B, I], null for tokens
+  T* dh0;           // [B, H]
+  T* dc0;           // [B, H], LSTM only
+  T* dw_ih;         // [G*H, I]
+  T* dw_hh;         // [G*H, H]
+  T* db_ih;         // [G*H] or null
+  T* db_hh;         // [G*H] or null
+  T* dpeephole;     // as variant.peephole, or null
   // dw and db go on from what they hold: this call is a chunk of a longer pass.
   bool accumulate;
 };

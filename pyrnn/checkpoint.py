@@ -65,8 +65,9 @@ def backward(
             inputs, saved = runs.pop()
             k = len(runs)
             below = np.empty_like(inputs[0]) if k > 0 else None if dx is None else dx[start:stop]
-            _, *dstate, _, _, _, _ = _core.backward_chunk(
-                tape.cell, inputs, saved, tape.reverse, above, *dstates[k], start, (below, *sums[k])
+            _, *dstate = _core.backward_chunk(
+                tape.cell, inputs, saved, tape.reverse, above, *dstates[k], None, start,
+                (below, *sums[k], *[None] * 8),
             )
             dstates[k] = (dstate[0], dstate[1])
             above = below
@@ -142,7 +143,7 @@ def _run(
                     of_layers[n - 1] = parts
         above, into = x[start:stop], y[start:stop]
         for k, layer in enumerate(layers):
-            inputs = (above, *states[k], *layer[2:], lengths)
+            inputs = (above, *states[k], *layer[2:], lengths, None)
             direct = k == last and into.flags.c_contiguous
             above, h, c, _, _ = _core.forward_chunk(
                 cell, inputs, reverse, False, start, into if direct else None
@@ -163,7 +164,7 @@ def _run_again(
         h, c = layer[:2]
         if n > 0:
             h, c = tape.h[n - 1, k], None if tape.c is None else tape.c[n - 1, k]
-        inputs = (above, h, c, *layer[2:], tape.lengths)
+        inputs = (above, h, c, *layer[2:], tape.lengths, None)
         above, *_, saved = _core.forward_chunk(tape.cell, inputs, tape.reverse, True, start, None)
         runs.append((inputs, saved))
     return runs
@@ -180,7 +181,9 @@ def _check(
     cell: str, x: Array, layer: LayerInputs, lengths: Array | None
 ) -> tuple[Array, LayerInputs, Array | None]:
     """The arguments native and contiguous, their shapes agreeing."""
-    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(cell, x, *layer, lengths)
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
+        cell, x, *layer, lengths, None
+    )
     return x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh), lengths
 
 

@@ -199,7 +199,7 @@ class Frozen(Stacked, Generic[State]):
 
     def _pack(self, parts: list[tuple[Array | None, ...]]) -> None:
         converted = [
-            tuple(a if a is None else np.ascontiguousarray(a, self.dtype) for a in part)
+            (*(a if a is None else np.ascontiguousarray(a, self.dtype) for a in part), None)
             for part in parts
         ]
         kind = Frozen_float32 if self.dtype == np.float32 else Frozen_float64

@@ -100,7 +100,7 @@ def rnn_forward(
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, None
         )
         return reference.rnn_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
@@ -174,7 +174,7 @@ def gru_forward(
     """
     if use_reference():
         x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths
+            gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, None
         )
         return reference.gru_forward(
             x, h0, w_ih, w_hh, b_ih, b_hh,
@@ -249,7 +249,7 @@ def lstm_forward(
     """
     if use_reference():
         x, h0, c0_, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths
+            "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, None
         )
         return reference.lstm_forward(
             x, h0, cast(Array, c0_), w_ih, w_hh, b_ih, b_hh,
@@ -358,7 +358,7 @@ def lstm_backward(
 def tape_inputs(tape: Tape) -> tuple[Any, ...]:
     """What the compiled module takes first of a tape."""
     return (
-        tape.x, tape.h0, tape.c0, tape.w_ih, tape.w_hh, tape.b_ih, tape.b_hh, tape.lengths,
+        tape.x, tape.h0, tape.c0, tape.w_ih, tape.w_hh, tape.b_ih, tape.b_hh, tape.lengths, None,
     )  # fmt: skip
 
 
@@ -391,7 +391,7 @@ def _forward(
     if not save and chunks.converts(x, layer):
         y, ((h_n, c_n),) = chunks.infer(cell, x, [layer], lengths, reverse)
         return y, h_n, c_n, None
-    y, h_n, c_n, inputs, saved = _core.forward(cell, x, *layer, lengths, reverse, save)
+    y, h_n, c_n, inputs, saved = _core.forward(cell, x, *layer, lengths, None, reverse, save)
     if inputs is None or saved is None:
         return y, h_n, c_n, None
     return y, h_n, c_n, Tape(cell, *inputs, reverse, *saved)
@@ -413,8 +413,8 @@ def _backward(
         raise ValueError(f"tape: expected that of one layer, got a stack of {len(tape.layers)}")
     layer: Tape | LayerInputs = tape if isinstance(tape, Tape) else tape.layers[0]
     if use_reference() or isinstance(tape, CheckpointTape):
-        dy, dh_n, dc_n = _core.check_backward(
-            tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n
+        dy, dh_n, dc_n, _ = _core.check_backward(
+            tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n, None
         )
     if use_reference():
         if tape.cell == "lstm":
@@ -426,5 +426,5 @@ def _backward(
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)])
         return dx, dh0, dc0, *sums
     return _core.backward(
-        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n
-    )
+        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, None
+    )[:7]

@@ -64,7 +64,7 @@ def forward_passes(
     for one in passes:
         h0, c0 = one.states if len(one.states) == 2 else (*one.states, None)
         weights = (*one.weights, None, None)[:4]  # biases or none
-        arguments.append((one.x, h0, c0, *weights, one.reverse))
+        arguments.append((one.x, h0, c0, *weights, None, one.reverse))
     results = []
     for one, (y, h_n, c_n, inputs, saved) in zip(
         passes, _core.forward_side_by_side(cell, arguments, lengths, save), strict=True
@@ -87,12 +87,13 @@ def backward_passes(
         return results
     arguments = [
         (tape_inputs(tape), tape_saved(tape), tape.reverse, one.dy,
-         one.dstates[0], one.dstates[1] if len(one.dstates) == 2 else None)
+         one.dstates[0], one.dstates[1] if len(one.dstates) == 2 else None, None)
         for one, tape in zip(passes, tapes, strict=True)
     ]  # fmt: skip
     cell = tapes[0].cell
     results = []
     for dx, dh0, dc0, *rest in _core.backward_side_by_side(cell, arguments, chained):
+        rest = rest[:4]
         results.append((dx, dh0, dc0, *rest) if cell == "lstm" else (dx, dh0, *rest))
     return results
 

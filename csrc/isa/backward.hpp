@@ -3,6 +3,8 @@
 #pragma once
 
 #include "gradients.hpp"
+#include "masks.hpp"
+#include "pointwise.hpp"
 #include "schedule.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -45,11 +47,12 @@ class BackwardScan {
         plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
         chunk_(place.chunk),
         cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
+        pointwise_(pointwise_of<Cell>(call.in.variant)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
 
   int threads() const { return plan_.threads; }
   double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
-  void begin() const {}
+  void begin() { carried_ = d_masked_ == nullptr ? call_.dh0 : d_masked_; }
 
   // Values of a row of gradients of `gates` gates, by panels. One line more keeps the rows of a column
   // from meeting in the same sets of a cache.
@@ -74,6 +77,8 @@ class BackwardScan {
       da_h_[p] = Cell::splits ? carver.take<T>(K * window_size(gates_of(p))) : da_x_;
     }
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
+    mask_.carve(call_.in, carver);
+    d_masked_ = mask_.values == nullptr ? nullptr : carver.take<T>(B_ * H_);
     slices_ = carver.take<T>(plan_.threads * W * K);
     const Index n = plan_.threads * K;
     lists_.da_x = carver.take<const T*>(n);
@@ -124,8 +129,18 @@ class BackwardScan {
       if (chunk_ > 0 && !worker.publish(done)) return;
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
-      weight_gradients(worker, lists, K, i + 1 == time.blocks() && !call_.accumulate);
+      weight_gradients(worker, places, lists, K, i + 1 == time.blocks() && !call_.accumulate);
       if (!worker.barrier()) return;  // both may be overwritten
+    }
+    if (d_masked_ == nullptr) return;
+    const Chosen<T> rule(call_.in.variant);
+    for (Index i = share.rows.first; i < share.rows.last; ++i) {
+      const Index row = rows.row(i);
+      for_lanes<T>(share.units.first, share.units.last, [&](const auto& at) {
+        T* const dh = call_.dh0 + row * H_;
+        at.store(dh,
+                 at.load(dh) + rule.masked(at, mask_.row(row, H_), at.load(d_masked_ + row * H_)));
+      });
     }
   }
 
@@ -148,14 +163,16 @@ class BackwardScan {
     }
   }
 
-  // dh0 and dc0 hold the gradients that travel back through time.
+  // dh0 and dc0 hold the gradients that travel back through time, and d_masked_ beside dh0.
   void start(const Worker& worker, const Share& share, const Rows& rows) const {
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
       const Index at = rows.row(i) * H_;
       begin(call_.dh_n, call_.dh0, at, share.units);
       if constexpr (Cell::has_c) begin(call_.dc_n, call_.dc0, at, share.units);
+      if (d_masked_ != nullptr) begin(nullptr, d_masked_, at, share.units);
     }
     const Range some = part(B_, worker.index, worker.count);
+    mask_.draw_rows(call_.in, some);
     for (Index row = some.first; call_.dx != nullptr && row < some.last; ++row) {
       for (Index t = rows.length(row); t < T_; ++t) {
         fill(call_.dx + (t * B_ + row) * I_, {0, I_}, T(0));
@@ -182,6 +199,10 @@ class BackwardScan {
       fill(call_.dw_hh, {rows_of_w.first * H_, rows_of_w.last * H_}, T(0));
       if (call_.db_ih != nullptr) fill(call_.db_ih, rows_of_w, T(0));
       if (call_.db_hh != nullptr) fill(call_.db_hh, rows_of_w, T(0));
+      if constexpr (Cell::has_c) {
+        // One row less than gates: g has none.
+        if (call_.dpeephole != nullptr && g + 1 < G) fill(call_.dpeephole, rows_of_w, T(0));
+      }
     }
   }
 
@@ -213,19 +234,20 @@ class BackwardScan {
       for (Index i = rows.first; i < rows.last; ++i) {
         const Index row = places.rows.row(i), k = (t - block_first) * B_ + row;
         const GradRow<T> at_row = grad_row(places, t, row);
-        for (Index p = share.panels.first; p < share.panels.last; ++p) {
-          T* const da_x = panel_blocks(da_x_at(k), p, G);
-          T* const da_h = panel_blocks(da_h_at<phase>(k), p, gates_of(phase));
-          for_lanes<T>(p * W, min(H_, (p + 1) * W), [&](const auto& at) {
-            Cell::template pointwise_backward<phase, T>(at, at_row, da_x, da_h);
-          });
-        }
+        pointwise_.backward[phase](call_.in.variant, at_row, share.panels, da_x_at(k),
+                                   da_h_at<phase>(k));
         a[i - rows.first] = da_h_at<phase>(k);
-        c[i - rows.first] = (phase > 0 ? d_reset_h_ : call_.dh0) + row * H_;
+        c[i - rows.first] = (phase > 0 ? d_reset_h_ : carried_) + row * H_;
       }
       if (!worker.proceed(cost_of_step_)) return false;
       return carry_back<phase>(worker, share, places, rows.size(), {a, 1, c});
     });
+  }
+
+  // Whether W_hh^T da_h adds to what is carried back beside it; a mask comes between the two.
+  template <int phase>
+  PYRNN_INLINE bool adds_up() const {
+    return phase == 0 && d_masked_ == nullptr;
   }
 
   // dh += W_hh^T da_h. Of other workers' gates, those of the first are asked for first, as in forward.
@@ -236,7 +258,11 @@ class BackwardScan {
     const Panels<T>& w = hidden_[phase];
     if (plan_.by_rows) {
       const Range panels = share.panels;
-      multiply<phase == 0 ? Base::self : Base::zero>(n, rows, w, panels.first, panels.last);
+      if (adds_up<phase>()) {
+        multiply<Base::self>(n, rows, w, panels.first, panels.last);
+      } else {
+        multiply<Base::zero>(n, rows, w, panels.first, panels.last);
+      }
       return true;
     }
     if (!worker.arrive()) return false;
@@ -246,7 +272,7 @@ class BackwardScan {
       if (!worker.await(other)) return false;
       const Range theirs = part(panels_of<T>(H_), other, worker.count);
       const Range k{theirs.first * gates * W, theirs.last * gates * W};
-      if (phase > 0 && other == 0) {
+      if (!adds_up<phase>() && other == 0) {
         multiply<Base::zero>(n, rows, w, panels.first, panels.last, k);
       } else {
         multiply<Base::self>(n, rows, w, panels.first, panels.last, k);
@@ -271,6 +297,14 @@ class BackwardScan {
       result.dc = call_.dc0 + row * H_;
     }
     if constexpr (Cell::phases > 1) result.d_reset_h = d_reset_h_ + row * H_;
+    const Variant<T>& variant = call_.in.variant;
+    if (variant.plain) return result;
+    if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
+    if (call_.dcells != nullptr) result.dcells = call_.dcells + at * H_;
+    if (d_masked_ != nullptr) {
+      result.mask = mask_.row(row, H_);
+      result.d_masked = d_masked_ + row * H_;
+    }
     return result;
   }
 
@@ -338,21 +372,18 @@ class BackwardScan {
   void pack_hidden(const Places<T>& places, Index t, Index row, Index first, T* line) const {
     const bool starts = places.starts(t, row);
     const Index before = starts ? 0 : places.index(places.time.before(t), row);
-    const TapeRow<T> tape{H_, call_.tape.gates + before * C * H_,
-                          Cell::tapes_h ? call_.tape.h + before * H_ : nullptr,
-                          Cell::has_c ? call_.tape.c + before * H_ : nullptr};
-    const T* const h0 = call_.in.h0 + row * H_;
-    const T* const gates = call_.tape.gates + places.index(t, row) * C * H_;
-    const Index last = min(H_, first + W);
-    for (Index u = last; u < first + W; ++u) line[u - first] = T(0);
-    for_lanes<T>(first, last, [&](const auto& at) {
-      Vec<T> h = starts ? at.load(h0) : Cell::template hidden<T>(at, tape);
-      if constexpr (phase > 0) h = Cell::template operand<T>(at, gates, h);
-      at.store(line - first, h);
-    });
+    const TapeRow<T> tape{H_,
+                          call_.tape.gates + before * C * H_,
+                          call_.tape.h == nullptr ? nullptr : call_.tape.h + before * H_,
+                          Cell::has_c ? call_.tape.c + before * H_ : nullptr,
+                          starts ? call_.in.h0 + row * H_ : nullptr,
+                          call_.tape.gates + places.index(t, row) * C * H_,
+                          mask_.row(row, H_)};
+    pointwise_.operand[phase](call_.in.variant, tape, first, line);
   }
 
-  void weight_gradients(const Worker& worker, const Lists& lists, Index K, bool first) const {
+  void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
+                        bool first) const {
     T* const slice = slices_ + worker.index * W * block_ * B_;
     const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
     for (Index i = own.first; i < own.last; ++i) {
@@ -378,6 +409,25 @@ class BackwardScan {
         return true;
       });
       if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + row, first);
+      if constexpr (Cell::has_c) {
+        if (call_.dpeephole != nullptr) peephole_gradient(places, lists, d, unit, gate, first);
+      }
+    }
+  }
+
+  // dp += sum_k d[k] c[k], of c_{t-1} or, for the gate o, c~.
+  void peephole_gradient(const Places<T>& places, const Lists& lists, const Slice<T>& d, Index unit,
+                         int gate, bool first) const {
+    if (gate == Cell::C) return;
+    const bool of_output = gate == Cell::O;
+    T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
+    for (int m = 0; first && m < d.width; ++m) dp[m] = T(0);
+    for (Index k = 0; k < d.depth; ++k) {
+      const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k]);
+      T line[W];
+      if (of_output) pointwise_.fresh_cell(call_.in.variant, row, unit, line);
+      const T* const c = of_output ? line : row.c_prev + unit;
+      for (int m = 0; m < d.width; ++m) dp[m] += d.data[k * W + m] * c[m];
     }
   }
 
@@ -389,6 +439,7 @@ class BackwardScan {
   const Plan plan_;
   const Index chunk_;
   const double cost_of_step_;
+  const Pointwise<T>& pointwise_;
   const Index block_;  // steps
 
   Panels<T> hidden_[Cell::phases]{};  // W_hh of each phase, depth window_depth
@@ -398,9 +449,12 @@ class BackwardScan {
   T* da_x_ = nullptr;                 // [block, B, window_size] gradients of the gates: of W_ih x
   T* da_h_[Cell::phases]{};           // and of W_hh h, of each phase
   T* d_reset_h_ = nullptr;            // [B, H]
-  T* slices_ = nullptr;               // [threads, K, W]
-  Lists lists_{};                     // [threads, K] each
-  const T** pointer_a_ = nullptr;     // [threads, B]
+  RecurrentMask<T> mask_;
+  T* d_masked_ = nullptr;          // [B, H] W_hh^T da_h, with a mask
+  T* carried_ = nullptr;           // [B, H] where W_hh^T da_h goes: dh0 or d_masked_
+  T* slices_ = nullptr;            // [threads, K, W]
+  Lists lists_{};                  // [threads, K] each
+  const T** pointer_a_ = nullptr;  // [threads, B]
   T** pointer_c_ = nullptr;
 };
 

@@ -2,19 +2,24 @@
 //
 //   name, gates (G), columns (C), has_c, tapes_h   as in kernels.hpp
 //   segments    how the hidden side maps gates to columns, in phases
+//   splits      whether da_x and da_h differ: the gradients of the gates as W_ih x and as W_hh h see them
+//   Rule        the plain rule of variant.hpp for the kinds of activation that it has
 //   pointwise<phase, stage, save>     gates before their activation -> h_t (and c_t)
 //   pointwise_backward<phase>         dh_t (and dc_t) -> gradients of the gates, what is carried to t-1
-//   splits      whether da_x and da_h differ: the gradients of the gates as W_ih x and as W_hh h see them
 //   hidden                            h_t, read back from the tape
 //   operand                           what a second phase multiplies its rows of W_hh with
+//
+// The last four are written against a rule, which says what a variant of the cell does otherwise.
 //
 // A step runs the phases in order: W_hh times the operand of the phase, then its pointwise part. That
 // part passes over the units once a stage: cut where one activation waits for another, or the chain of
 // both, some 150 cycles, would be longer than what a processor reorders.
 #pragma once
 
+#include <type_traits>
+
 #include "gemm.hpp"
-#include "vecmath.hpp"
+#include "variant.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -33,56 +38,46 @@ PYRNN_INLINE T* panel_blocks(T* row, Index panel, int blocks) {
   return row + panel * (blocks - 1) * panel_width<T>;
 }
 
-// One row (sequence) at one step; every pointer is to unit 0.
-template <class T>
-struct StepRow {
-  Index H;
-  T* gates;         // [C*H] with save: after their activation
-  const T* h_prev;  // [H]
-  const T* c_prev;  // [H]
-  T* h;             // [H]
-  T* c;             // [H]
-  T* tape_h;        // [H]
-  T* reset_h;       // [H] r * h_{t-1} of the reset-before GRU
+// Gates that phase `p` computes, the first of them, and the column block of each.
+template <class Cell>
+struct PhaseGates {
+  int count = 0, first = 0;
+  int column[4] = {};
+
+  constexpr explicit PhaseGates(int p) {
+    for (const Segment& s : Cell::segments) {
+      if (s.phase != p) continue;
+      if (count == 0) first = s.gate;
+      for (int i = 0; i < s.count; ++i) column[count++] = s.column + i;
+    }
+  }
 };
 
-template <class T>
-struct GradRow {
-  Index H;
-  const T* gates;   // [C*H]
-  const T* h_prev;  // [H]
-  const T* c_prev;  // [H]
-  const T* c;       // [H]
-  const T* dy;      // [H] or null
-  T* dh;            // [H] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
-  T* dc;            // [H] in: dc_t; out: dc_{t-1}
-  T* d_reset_h;     // [H] in, phase 0 of the reset-before GRU
-};
-
-// One row of the tape, at the step whose h is wanted.
-template <class T>
-struct TapeRow {
-  Index H;
-  const T* gates;  // [C*H]
-  const T* h;      // [H]
-  const T* c;      // [H]
-};
-
-template <class T>
-PYRNN_INLINE Vec<T> sigmoid_slope(Vec<T> s) {
-  return s * (splat(T(1)) - s);
+// The column block that gate `gate` of W_hh adds to.
+template <class Cell>
+constexpr int hidden_column(int gate) {
+  for (const Segment& s : Cell::segments) {
+    if (gate >= s.gate && gate < s.gate + s.count) return s.column + gate - s.gate;
+  }
+  return -1;
 }
 
-template <class T>
-PYRNN_INLINE Vec<T> tanh_slope(Vec<T> y) {
-  return splat(T(1)) - y * y;
+// Calls f(std::integral_constant<int, phase>) for each phase, in order or backwards.
+template <class Cell, bool backwards = false, class F>
+PYRNN_INLINE constexpr bool for_phases(F f) {
+  if constexpr (Cell::phases == 1) {
+    return f(std::integral_constant<int, 0>());
+  } else {
+    static_assert(Cell::phases == 2);
+    constexpr int first = backwards ? 1 : 0;
+    return f(std::integral_constant<int, first>()) && f(std::integral_constant<int, 1 - first>());
+  }
 }
 
-// dh_t: what came back from t+1, and dy.
-template <class T, class At>
-PYRNN_INLINE Vec<T> incoming(const At& at, const GradRow<T>& row) {
-  const Vec<T> dh = at.load(row.dh);
-  return row.dy == nullptr ? dh : dh + at.load(row.dy);
+template <class Cell, class F>
+PYRNN_INLINE constexpr void for_stages(F f) {
+  f(std::integral_constant<int, 0>());
+  if constexpr (Cell::stages == 2) f(std::integral_constant<int, 1>());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "masks.hpp"
 #include "schedule.hpp"
 #include "weights.hpp"
 
@@ -44,7 +45,8 @@ class ForwardScan {
         fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows &&
                B_ >= rows_to_fuse * plan_.threads),
         chunk_(place.chunk),
-        cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)) {
+        cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
+        pointwise_(pointwise_of<Cell>(call.in.variant)) {
     const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
     block_ = fused_ ? T_ : block_bytes / max(1, bytes);
     if (chunk_ > 0) block_ = min(block_, chunk_);
@@ -73,6 +75,9 @@ class ForwardScan {
     once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
     window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
+    mask_.carve(call_.in, carver);
+    for (T*& masked : masked_h_)
+      masked = mask_.values == nullptr ? nullptr : carver.take<T>(B_ * H_);
     const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
     prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists),
@@ -124,6 +129,10 @@ class ForwardScan {
     const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list,
                          lists_.prepared + list * prepared_words_};
 
+    if (mask_.values != nullptr) {
+      if (!mask_first(worker)) return;
+      share.follow<T>(plan_, rows, H_, worker);
+    }
     start_cells<save>(share, rows);
     zero_padding<save>(share, rows);
     Index alive = 0;
@@ -151,6 +160,20 @@ class ForwardScan {
     return (t - block_first) * B_ + row;
   }
 
+  // What W_hh sees of h0. False once the call is cancelled.
+  bool mask_first(Worker& worker) const {
+    const Range rows = part(B_, worker.index, worker.count);
+    mask_.draw_rows(call_.in, rows);
+    for (Index row = rows.first; row < rows.last; ++row) {
+      const Chosen<T> rule(call_.in.variant);
+      for_lanes<T>(0, H_, [&](const auto& at) {
+        const Vec<T> h = at.load(call_.in.h0 + row * H_);
+        at.store(masked_h_[0] + row * H_, rule.masked(at, mask_.row(row, H_), h));
+      });
+    }
+    return worker.barrier();
+  }
+
   // Without a tape c_n is the running c.
   template <bool save>
   void start_cells(const Share& share, const Rows& rows) const {
@@ -173,7 +196,7 @@ class ForwardScan {
         if constexpr (save) {
           for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
           if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
-          if constexpr (Cell::tapes_h) fill(call_.tape.h + at, share.units, T(0));
+          if (call_.tape.h != nullptr) fill(call_.tape.h + at, share.units, T(0));
         }
       }
     }
@@ -249,7 +272,7 @@ class ForwardScan {
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
       for (Index i = 0; i < n; ++i) {
-        lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].h_prev;
+        lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].operand;
       }
       if (!add_hidden<phase, save>(worker, share, n, lists)) return false;
       // The next product reads what every worker wrote.
@@ -302,7 +325,7 @@ class ForwardScan {
       } else if (packs()) {
         multiply<Base::self>(n, list, weights, own.first, own.last, units);
       }
-      apply<Cell, phase, save, T>(n, lists.row, some, H_, lists.c);
+      apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, lists.c);
     }
     return true;
   }
@@ -319,7 +342,7 @@ class ForwardScan {
         const T* h[tile_rows];
         T* c[tile_rows];
         for (Index i = 0; i < n; ++i) {
-          h[i] = lists.row[first + i].h_prev;
+          h[i] = lists.row[first + i].operand;
           expect_writes<save>(lists.row[first + i], units_of<T>(some, H_));
           c[i] = sums[i] - u * C * W;
           weights_.start_sums(c[i], some);
@@ -335,7 +358,7 @@ class ForwardScan {
         }
         multiply<Base::self>(n, RowPointers<T>{h, 1, c}, weights_.hidden[0],
                              some.first * gates.count, some.last * gates.count);
-        apply<Cell, 0, save, T>(n, lists.row + first, some, H_, c);
+        apply<Cell, 0, save, T>(pointwise_, call_.in.variant, n, lists.row + first, some, c);
       });
     }
   }
@@ -368,9 +391,24 @@ class ForwardScan {
         result.c_prev = result.c;
       }
     }
-    if constexpr (Cell::tapes_h && save) result.tape_h = call_.tape.h + at;
+    if constexpr (save) {
+      if (Cell::tapes_h || call_.tape.h != nullptr) result.tape_h = call_.tape.h + at;
+    }
+    result.operand = result.h_prev;
+    if (!call_.in.variant.plain) choose(places, t, row, result);
     if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + row * H_;
     return result;
+  }
+
+  // What masks need. While some workers read what W_hh sees of h_{t-1}, others write h_t.
+  void choose(const Places<T>& places, Index t, Index row, StepRow<T>& result) const {
+    const Variant<T>& variant = call_.in.variant;
+    if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
+    if (mask_.values == nullptr) return;
+    const Index before = places.time.before(t);
+    result.mask = mask_.row(row, H_);
+    result.operand = masked_h_[places.starts(t, row) ? 0 : 1 + (before & 1)] + row * H_;
+    result.masked_h = masked_h_[1 + (t & 1)] + row * H_;
   }
 
   template <bool save>
@@ -396,6 +434,7 @@ class ForwardScan {
   const bool fused_;  // W_ih x step by step beside W_hh h, not for a block of steps before
   const Index chunk_;
   const double cost_of_step_;
+  const Pointwise<T>& pointwise_;
   Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
   Index stored_;  // steps whose sums are stored
   Index fused_panels_;
@@ -404,7 +443,9 @@ class ForwardScan {
   T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]
   T* window_ = nullptr;   // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;  // [B, H]
-  RowLists lists_{};      // [block, B] each, by units for each thread
+  RecurrentMask<T> mask_;
+  T* masked_h_[3] = {};  // [B, H] each, with a mask: of h0, of even and of odd steps
+  RowLists lists_{};     // [block, B] each, by units for each thread
   Index prepared_words_ = 0;
 };
 

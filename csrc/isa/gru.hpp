@@ -19,53 +19,52 @@ struct Gru {
   static constexpr bool has_c = false, tapes_h = true, splits = true;
   static constexpr Segment segments[] = {{0, 2, 0, 0}, {2, 1, 3, 0}};
 
-  template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+  template <int phase, int stage, bool save, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise(const Rule& rule, const At& at, const StepRow<T>& row,
+                                     T* sums) {
     constexpr int W = panel_width<T>;
     if constexpr (stage == 0) {
-      const Vec<T> r = sigmoid<T>(at.load(sums));
-      const Vec<T> z = sigmoid<T>(at.load(sums + W));
+      const Vec<T> a_r = at.load(sums), a_z = at.load(sums + W);
+      const Vec<T> r = rule.gate(a_r), z = rule.gate(a_z);
       const Vec<T> q = at.load(sums + 3 * W);
       at.store(sums + W, z);
       at.store(sums + 2 * W, r * q + at.load(sums + 2 * W));
       if constexpr (save) {
-        at.store(row.gates, r);
-        at.store(row.gates + row.H, z);
+        at.store(row.gates, rule.taped(a_r, r));
+        at.store(row.gates + row.H, rule.taped(a_z, z));
         at.store(row.gates + 3 * row.H, q);
       }
     } else {
-      const Vec<T> z = at.load(sums + W);
-      const Vec<T> n = tanh<T>(at.load(sums + 2 * W));
-      const Vec<T> h = gru_blend<T>(z, n, at.load(row.h_prev));
-      at.store(row.h, h);
-      if constexpr (save) {
-        at.store(row.gates + 2 * row.H, n);
-        at.store(row.tape_h, h);
-      }
+      const Vec<T> z = at.load(sums + W), a_n = at.load(sums + 2 * W);
+      const Vec<T> n = rule.candidate(a_n);
+      if constexpr (save) at.store(row.gates + 2 * row.H, rule.taped(a_n, n));
+      rule.template settle<save>(at, row, gru_blend<T>(z, n, at.load(row.h_prev)));
     }
   }
 
-  template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da_x,
-                                              T* da_h) {
+  template <int phase, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
+                                              T* da_x, T* da_h) {
     constexpr int W = panel_width<T>;
-    const Vec<T> r = at.load(row.gates), z = at.load(row.gates + row.H);
-    const Vec<T> n = at.load(row.gates + 2 * row.H), q = at.load(row.gates + 3 * row.H);
-    const Vec<T> dh = incoming<T>(at, row);
-    const Vec<T> da_n = dh * (splat(T(1)) - z) * tanh_slope<T>(n);
-    const Vec<T> da_r = da_n * q * sigmoid_slope<T>(r);
-    const Vec<T> da_z = dh * (at.load(row.h_prev) - n) * sigmoid_slope<T>(z);
+    const Opened<T> r = rule.open_gate(at.load(row.gates));
+    const Opened<T> z = rule.open_gate(at.load(row.gates + row.H));
+    const Opened<T> n = rule.open_candidate(at.load(row.gates + 2 * row.H));
+    const Vec<T> q = at.load(row.gates + 3 * row.H);
+    const Unsettled<T> dh = rule.unsettle(at, row);
+    const Vec<T> da_n = dh.fresh * (splat(T(1)) - z.value) * n.slope;
+    const Vec<T> da_r = da_n * q * r.slope;
+    const Vec<T> da_z = dh.fresh * (at.load(row.h_prev) - n.value) * z.slope;
     for (T* const da : {da_x, da_h}) {
       at.store(da, da_r);
       at.store(da + W, da_z);
     }
     at.store(da_x + 2 * W, da_n);
-    at.store(da_h + 2 * W, da_n * r);
-    at.store(row.dh, dh * z);
+    at.store(da_h + 2 * W, da_n * r.value);
+    at.store(row.dh, rule.with_kept(dh.fresh * z.value, dh.kept));
   }
 
-  template <class T, class At>
-  static PYRNN_INLINE Vec<T> hidden(const At& at, const TapeRow<T>& row) {
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
     return at.load(row.h);
   }
 };
@@ -76,29 +75,29 @@ struct GruResetBefore {
   static constexpr bool has_c = false, tapes_h = true, splits = true;
   static constexpr Segment segments[] = {{0, 2, 0, 0}, {2, 1, 2, 1}};
 
-  template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+  template <int phase, int stage, bool save, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise(const Rule& rule, const At& at, const StepRow<T>& row,
+                                     T* sums) {
     constexpr int W = panel_width<T>;
     if constexpr (phase == 0) {
-      const Vec<T> r = sigmoid<T>(at.load(sums));
-      at.store(row.reset_h, r * at.load(row.h_prev));
-      if constexpr (save) at.store(row.gates, r);
+      const Vec<T> a_r = at.load(sums);
+      const Vec<T> r = rule.gate(a_r);
+      at.store(row.reset_h, r * at.load(row.operand));
+      if constexpr (save) at.store(row.gates, rule.taped(a_r, r));
     } else {
-      const Vec<T> z = sigmoid<T>(at.load(sums + W));
-      const Vec<T> n = tanh<T>(at.load(sums + 2 * W));
-      const Vec<T> h = gru_blend<T>(z, n, at.load(row.h_prev));
-      at.store(row.h, h);
+      const Vec<T> a_z = at.load(sums + W), a_n = at.load(sums + 2 * W);
+      const Vec<T> z = rule.gate(a_z), n = rule.candidate(a_n);
       if constexpr (save) {
-        at.store(row.gates + row.H, z);
-        at.store(row.gates + 2 * row.H, n);
-        at.store(row.tape_h, h);
+        at.store(row.gates + row.H, rule.taped(a_z, z));
+        at.store(row.gates + 2 * row.H, rule.taped(a_n, n));
       }
+      rule.template settle<save>(at, row, gru_blend<T>(z, n, at.load(row.h_prev)));
     }
   }
 
-  template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da_x,
-                                              T* da_h) {
+  template <int phase, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
+                                              T* da_x, T* da_h) {
     constexpr int W = panel_width<T>;
     const Vec<T> h_prev = at.load(row.h_prev);
     const auto store_both = [&](int gate, T* hidden, Vec<T> da) {
@@ -106,28 +105,31 @@ struct GruResetBefore {
       at.store(hidden, da);
     };
     if constexpr (phase == 1) {
-      const Vec<T> z = at.load(row.gates + row.H), n = at.load(row.gates + 2 * row.H);
-      const Vec<T> dh = incoming<T>(at, row);
-      at.store(da_x + W, dh * (h_prev - n) * sigmoid_slope<T>(z));
-      store_both(2, da_h, dh * (splat(T(1)) - z) * tanh_slope<T>(n));
-      at.store(row.dh, dh * z);
+      const Opened<T> z = rule.open_gate(at.load(row.gates + row.H));
+      const Opened<T> n = rule.open_candidate(at.load(row.gates + 2 * row.H));
+      const Unsettled<T> dh = rule.unsettle(at, row);
+      at.store(da_x + W, dh.fresh * (h_prev - n.value) * z.slope);
+      store_both(2, da_h, dh.fresh * (splat(T(1)) - z.value) * n.slope);
+      at.store(row.dh, rule.with_kept(dh.fresh * z.value, dh.kept));
     } else {
-      const Vec<T> r = at.load(row.gates), d_reset_h = at.load(row.d_reset_h);
-      store_both(0, da_h, d_reset_h * h_prev * sigmoid_slope<T>(r));
+      const Opened<T> r = rule.open_gate(at.load(row.gates));
+      const Vec<T> d_reset_h = at.load(row.d_reset_h);
+      store_both(0, da_h, d_reset_h * rule.masked(at, row.mask, h_prev) * r.slope);
       at.store(da_h + W, at.load(da_x + W));
-      at.store(row.dh, d_reset_h * r + at.load(row.dh));
+      at.store(row.dh, rule.masked(at, row.mask, d_reset_h * r.value) + at.load(row.dh));
     }
   }
 
-  template <class T, class At>
-  static PYRNN_INLINE Vec<T> hidden(const At& at, const TapeRow<T>& row) {
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
     return at.load(row.h);
   }
 
   // W_hn multiplies r h_{t-1}.
-  template <class T, class At>
-  static PYRNN_INLINE Vec<T> operand(const At& at, const T* gates, Vec<T> h_prev) {
-    return at.load(gates) * h_prev;
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> operand(const Rule& rule, const At& at, Index, const T* gates,
+                                     Vec<T> h_prev) {
+    return rule.open_gate(at.load(gates)).value * h_prev;
   }
 };
 

@@ -1,5 +1,6 @@
 // LSTM: i, f, o = sigmoid(a), g = tanh(a), a = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
 //       c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)        (Hochreiter & Schmidhuber 1997, Gers et al. 2000)
+// Coupled: i = 1 - f, the gates are f, g, o              (Greff et al. 2017)
 // Backward recomputes tanh(c_t) and h_t instead of storing them.
 #pragma once
 
@@ -8,53 +9,115 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-struct Lstm {
-  static constexpr const char* name = "lstm";
-  static constexpr int gates = 4, columns = 4, phases = 1, stages = 2;
+template <bool coupled>
+struct LstmCell {
+  static constexpr const char* name = coupled ? "lstm_coupled" : "lstm";
+  static constexpr int gates = coupled ? 3 : 4, columns = gates, phases = 1, stages = 2;
   static constexpr bool has_c = true, tapes_h = false, splits = false;
-  static constexpr Segment segments[] = {{0, 4, 0, 0}};
+  static constexpr Segment segments[] = {{0, gates, 0, 0}};
+  static constexpr int F = coupled ? 0 : 1, C = F + 1, O = F + 2;  // blocks of f, g and o
+  static constexpr int peephole_f = coupled ? 0 : 1, peephole_o = peephole_f + 1;
+  template <class T>
+  using Rule = Plain<T>;
 
-  template <int phase, int stage, bool save, class T, class At>
-  static PYRNN_INLINE void pointwise(const At& at, const StepRow<T>& row, T* sums) {
+  template <int phase, int stage, bool save, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise(const Rule& rule, const At& at, const StepRow<T>& row,
+                                     T* sums) {
     constexpr int W = panel_width<T>;
+    const Index H = row.H;
     if constexpr (stage == 0) {
-      const Vec<T> i = sigmoid<T>(at.load(sums));
-      const Vec<T> f = sigmoid<T>(at.load(sums + W));
-      const Vec<T> g = tanh<T>(at.load(sums + 2 * W));
-      at.store(row.c, f * at.load(row.c_prev) + rounded(i * g));
+      const Vec<T> c_prev = at.load(row.c_prev);
+      Vec<T> a_i{}, i;
+      if constexpr (!coupled) {
+        a_i = rule.with_peephole(at, H, 0, at.load(sums), c_prev);
+        i = rule.gate(a_i);
+      }
+      const Vec<T> a_f = rule.with_peephole(at, H, peephole_f, at.load(sums + F * W), c_prev);
+      const Vec<T> f = rule.gate(a_f);
+      if constexpr (coupled) i = splat(T(1)) - f;
+      const Vec<T> a_g = at.load(sums + C * W);
+      const Vec<T> g = rule.candidate(a_g);
+      const Vec<T> fresh = rule.clip_cell(f * c_prev + rounded(i * g));
+      at.store(row.c, rule.settle_cell(at, row, fresh, c_prev));
+      if constexpr (!Rule::plain) at.store(sums + C * W, fresh);
       if constexpr (save) {
-        at.store(row.gates, i);
-        at.store(row.gates + row.H, f);
-        at.store(row.gates + 2 * row.H, g);
+        if constexpr (!coupled) at.store(row.gates, rule.taped(a_i, i));
+        at.store(row.gates + F * H, rule.taped(a_f, f));
+        at.store(row.gates + C * H, rule.taped(a_g, g));
       }
     } else {
-      const Vec<T> o = sigmoid<T>(at.load(sums + 3 * W));
-      at.store(row.h, o * tanh<T>(at.load(row.c)));
-      if constexpr (save) at.store(row.gates + 3 * row.H, o);
+      const Vec<T> fresh = at.load(Rule::plain ? row.c : sums + C * W);
+      const Vec<T> a_o = rule.with_peephole(at, H, peephole_o, at.load(sums + O * W), fresh);
+      const Vec<T> o = rule.gate(a_o);
+      rule.template settle<false>(at, row, o * rule.output(fresh));
+      if constexpr (save) at.store(row.gates + O * H, rule.taped(a_o, o));
     }
   }
 
-  template <int phase, class T, class At>
-  static PYRNN_INLINE void pointwise_backward(const At& at, const GradRow<T>& row, T* da, T*) {
-    constexpr int W = panel_width<T>;
-    const Vec<T> i = at.load(row.gates), f = at.load(row.gates + row.H);
-    const Vec<T> g = at.load(row.gates + 2 * row.H), o = at.load(row.gates + 3 * row.H);
-    const Vec<T> tanh_c = tanh<T>(at.load(row.c));
-    const Vec<T> dh = incoming<T>(at, row);
-    const Vec<T> dc = dh * rounded(o * tanh_slope<T>(tanh_c)) + at.load(row.dc);
-    at.store(da, dc * g * sigmoid_slope<T>(i));
-    at.store(da + W, dc * at.load(row.c_prev) * sigmoid_slope<T>(f));
-    at.store(da + 2 * W, dc * i * tanh_slope<T>(g));
-    at.store(da + 3 * W, dh * tanh_c * sigmoid_slope<T>(o));
-    at.store(row.dc, dc * f);
-    at.store(row.dh, Vec<T>{});
+  // c~, before clip_cell, and what it was made of.
+  template <class T>
+  struct Inner {
+    Opened<T> i, f, g;
+    Vec<T> c_prev, sum;
+  };
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Inner<T> inner(const Rule& rule, const At& at, Index H, const T* gates,
+                                     const T* c_prev) {
+    Inner<T> in;
+    in.f = rule.open_gate(at.load(gates + F * H));
+    in.g = rule.open_candidate(at.load(gates + C * H));
+    if constexpr (coupled) {
+      in.i = {splat(T(1)) - in.f.value, Vec<T>{}};
+    } else {
+      in.i = rule.open_gate(at.load(gates));
+    }
+    in.c_prev = at.load(c_prev);
+    if constexpr (!Rule::plain) in.sum = in.f.value * in.c_prev + rounded(in.i.value * in.g.value);
+    return in;
   }
 
-  template <class T, class At>
-  static PYRNN_INLINE Vec<T> hidden(const At& at, const TapeRow<T>& row) {
-    return at.load(row.gates + 3 * row.H) * tanh<T>(at.load(row.c));
+  template <int phase, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
+                                              T* da, T*) {
+    constexpr int W = panel_width<T>;
+    const Index H = row.H;
+    const Inner<T> in = inner<T>(rule, at, H, row.gates, row.c_prev);
+    const auto& [i, f, g, c_prev, sum] = in;
+    const Opened<T> o = rule.open_gate(at.load(row.gates + O * H));
+    const Opened<T> out = rule.open_output(Rule::plain ? at.load(row.c) : rule.clip_cell(sum));
+    const Unsettled<T> dh = rule.unsettle(at, row), dc_t = rule.unsettle_cell(at, row);
+    const Vec<T> da_o = dh.fresh * out.value * o.slope;
+    Vec<T> dc = dh.fresh * rounded(o.value * out.slope) + dc_t.fresh;
+    dc = rule.through_clip(sum, rule.with_peephole(at, H, peephole_o, dc, da_o));
+    const Vec<T> da_f = coupled ? dc * (c_prev - g.value) * f.slope : dc * c_prev * f.slope;
+    Vec<T> dc_prev = rule.with_kept(dc * f.value, dc_t.kept);
+    if constexpr (!coupled) {
+      const Vec<T> da_i = dc * g.value * i.slope;
+      dc_prev = rule.with_peephole(at, H, 0, dc_prev, da_i);
+      at.store(da, da_i);
+    }
+    at.store(da + F * W, da_f);
+    at.store(da + C * W, dc * i.value * g.slope);
+    at.store(da + O * W, da_o);
+    at.store(row.dc, rule.with_peephole(at, H, peephole_f, dc_prev, da_f));
+    at.store(row.dh, dh.kept);
+  }
+
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> hidden(const Rule& rule, const At& at, const TapeRow<T>& row) {
+    const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
+    return o * rule.output(at.load(row.c));
+  }
+
+  // c~ of a row, which the peephole of o saw.
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> fresh_cell(const Rule& rule, const At& at, const GradRow<T>& row) {
+    return rule.clip_cell(inner<T>(rule, at, row.H, row.gates, row.c_prev).sum);
   }
 };
+
+using Lstm = LstmCell<false>;
+using CoupledLstm = LstmCell<true>;
 
 }  // namespace
 }  // namespace pyrnn::PYRNN_ISA

@@ -179,48 +179,6 @@ struct Places {
   }
 };
 
-// Gates that phase `p` computes, the first of them, and the column block of each.
-template <class Cell>
-struct PhaseGates {
-  int count = 0, first = 0;
-  int column[4] = {};
-
-  constexpr explicit PhaseGates(int p) {
-    for (const Segment& s : Cell::segments) {
-      if (s.phase != p) continue;
-      if (count == 0) first = s.gate;
-      for (int i = 0; i < s.count; ++i) column[count++] = s.column + i;
-    }
-  }
-};
-
-// The column block that gate `gate` of W_hh adds to.
-template <class Cell>
-constexpr int hidden_column(int gate) {
-  for (const Segment& s : Cell::segments) {
-    if (gate >= s.gate && gate < s.gate + s.count) return s.column + gate - s.gate;
-  }
-  return -1;
-}
-
-// Calls f(std::integral_constant<int, phase>) for each phase, in order or backwards.
-template <class Cell, bool backwards = false, class F>
-PYRNN_INLINE bool for_phases(F f) {
-  if constexpr (Cell::phases == 1) {
-    return f(std::integral_constant<int, 0>());
-  } else {
-    static_assert(Cell::phases == 2);
-    constexpr int first = backwards ? 1 : 0;
-    return f(std::integral_constant<int, first>()) && f(std::integral_constant<int, 1 - first>());
-  }
-}
-
-template <class Cell, class F>
-PYRNN_INLINE void for_stages(F f) {
-  f(std::integral_constant<int, 0>());
-  if constexpr (Cell::stages == 2) f(std::integral_constant<int, 1>());
-}
-
 // Values that fit a thread's share of L2 beside the weights that pass through it.
 constexpr Index block_bytes = 256 * 1024;
 

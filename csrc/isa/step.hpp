@@ -125,7 +125,8 @@ class StackStep {
       const Range own = grouped(panels, phase_gates.count);
       multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
     }
-    apply<Cell, phase, false, T>(n, at, share.panels, H, sums);
+    apply<Cell, phase, false, T>(pointwise_of<Cell>(layer.variant), layer.variant, n, at,
+                                 share.panels, sums);
   }
 
   PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, Index row) const {
@@ -133,6 +134,7 @@ class StackStep {
     StepRow<T> result{};
     result.H = layer.H;
     result.h_prev = layer.h_prev + at;
+    result.operand = result.h_prev;
     result.h = layer.h + at;
     if constexpr (Cell::has_c) {
       result.c_prev = layer.c_prev + at;

@@ -37,23 +37,29 @@ constexpr FrozenKernels<float> precisions<Cell, float>[] = {
     frozen_kernels<Cell, float, ReducedPanels<Int8>>,
 };
 
+// `own`: its activation, where a variant does not say another.
 template <class Cell, class T>
-constexpr CellKernels<T> cell_kernels = {
-    Cell::name,
-    Cell::gates,
-    Cell::columns,
-    Cell::has_c,
-    Cell::tapes_h,
-    &ForwardScan<Cell, T>::run,
-    &BackwardScan<Cell, T>::run,
-    precisions<Cell, T>,
-    static_cast<int>(sizeof(precisions<Cell, T>) / sizeof(FrozenKernels<T>))};
+constexpr CellKernels<T> kernels_of(const char* name = Cell::name,
+                                    ActivationKind own = ActivationKind::tanh) {
+  return {name,
+          own,
+          Cell::gates,
+          Cell::columns,
+          Cell::has_c,
+          Cell::tapes_h,
+          &ForwardScan<Cell, T>::run,
+          &BackwardScan<Cell, T>::run,
+          precisions<Cell, T>,
+          static_cast<int>(sizeof(precisions<Cell, T>) / sizeof(FrozenKernels<T>))};
+}
 
 // The cells that exist: a new one is one more line.
 template <class T>
 constexpr CellKernels<T> cells[] = {
-    cell_kernels<Elman<Tanh>, T>,    cell_kernels<Elman<Relu>, T>, cell_kernels<Gru, T>,
-    cell_kernels<GruResetBefore, T>, cell_kernels<Lstm, T>,
+    kernels_of<Elman, T>("rnn_tanh"), kernels_of<Elman, T>("rnn_relu", ActivationKind::relu),
+    kernels_of<Elman, T>(),           kernels_of<Gru, T>(),
+    kernels_of<GruResetBefore, T>(),  kernels_of<Lstm, T>(),
+    kernels_of<CoupledLstm, T>(),
 };
 
 template <class T, Vec<T> (*f)(Vec<T>)>

@@ -6,6 +6,7 @@
 // prepared_words, multiply and add_line.
 #pragma once
 
+#include "pointwise.hpp"
 #include "scan.hpp"
 
 namespace pyrnn::PYRNN_ISA {
@@ -174,25 +175,6 @@ struct Frozen {
 // Panels of units that a tile takes at once: with one gate it takes a bundle to fill a tile.
 template <class Cell>
 constexpr Index panels_of_a_tile = Cell::gates == 1 ? most_bundled : 1;
-
-// The pointwise part of one phase for n rows and the units of some panels. Not inline: it is long, and
-// called from the step of every kind.
-template <class Cell, int phase, bool save, class T>
-__attribute__((noinline)) void apply(Index n, const StepRow<T>* row, Range panels, Index H,
-                                     T* const* sums) {
-  constexpr Index W = panel_width<T>;
-  for_stages<Cell>([&](auto stage_constant) {
-    constexpr int stage = decltype(stage_constant)::value;
-    for (Index i = 0; i < n; ++i) {
-      for (Index p = panels.first; p < panels.last; ++p) {
-        T* const blocks = panel_blocks(sums[i], p, Cell::columns);
-        for_lanes<T>(p * W, min(H, (p + 1) * W), [&](const auto& at) {
-          Cell::template pointwise<phase, stage, save, T>(at, row[i], blocks);
-        });
-      }
-    }
-  });
-}
 
 }  // namespace
 }  // namespace pyrnn::PYRNN_ISA

@@ -92,11 +92,13 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   in.order = p.lengths.empty() ? nullptr : order.data();
   in.params = {w_ih.data(), w_hh.data(), b_ih.data_or_null(), b_hh.data_or_null()};
   in.reverse = p.reverse;
+  in.P = H;
+  in.variant.activation.kind = cell.activation;
 
   Forward<T> forward{};
   forward.in = in;
   forward.save = save;
-  if (save) forward.tape = {gates.data(), tape_h.data(), tape_c.data()};
+  if (save) forward.tape = {gates.data(), tape_h.data_or_null(), tape_c.data()};
   forward.y = r.y.data();
   forward.h_n = r.h_n.data();
   forward.c_n = r.c_n.data_or_null();
@@ -106,7 +108,7 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
 
   Backward<T> backward{};
   backward.in = in;
-  backward.tape = {gates.data(), tape_h.data(), tape_c.data()};
+  backward.tape = {gates.data(), tape_h.data_or_null(), tape_c.data()};
   backward.dy = dy.data_or_null();
   backward.dh_n = dh_n.data_or_null();
   backward.dc_n = dc_n.data_or_null();

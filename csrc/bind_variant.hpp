@@ -1,0 +1,143 @@
+// The variant of a cell, from Python's tuple: checked, and its arrays made native.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <tuple>
+
+#include "bind.hpp"
+#include "kernels.hpp"
+
+namespace pyrnn {
+
+// In the order of pyrnn.variants.VARIANT_ARRAYS.
+enum VariantArray {
+  w_peephole,
+  w_hr,
+  ln_ih_weight,
+  ln_ih_bias,
+  ln_hh_weight,
+  ln_hh_bias,
+  ln_c_weight,
+  ln_c_bias
+};
+constexpr int variant_arrays = 8;
+constexpr const char* variant_array_names[variant_arrays] = {
+    "w_peephole",   "w_hr",       "ln_ih_weight", "ln_ih_bias",
+    "ln_hh_weight", "ln_hh_bias", "ln_c_weight",  "ln_c_bias"};
+
+// What a call says of its variant, in double and without a dtype; of a plain cell nothing.
+struct CheckedVariant {
+  Variant<double> settings;
+  std::array<std::optional<py::array>, variant_arrays> arrays;
+
+  [[nodiscard]] bool has(VariantArray which) const { return arrays[which].has_value(); }
+  // Columns of h.
+  [[nodiscard]] Index projected(Index H) const { return has(w_hr) ? arrays[w_hr]->shape(0) : H; }
+  // Whether h_t has to be on the tape.
+  [[nodiscard]] bool tapes_h(const CellKernels<float>& cell) const {
+    const bool zones = settings.zoneout_h > 0 || settings.zoneout_c > 0;
+    return cell.tapes_h || zones || has(w_hr) || has(ln_ih_weight) ||
+           (cell.gates == 1 && settings.tapes_sums);
+  }
+};
+
+inline Activation<double> find_activation(const py::tuple& given) {
+  static constexpr const char* names[] = {
+      "tanh",        "sigmoid",      "relu", "affine",   "leaky_relu", "thresholded_relu",
+      "scaled_tanh", "hard_sigmoid", "elu",  "softsign", "softplus",   "identity"};
+  const auto name = given[0].cast<std::string>();
+  int kind = 0;
+  for (const char* const known : names) {
+    if (name == known) {
+      return {static_cast<ActivationKind>(kind), given[1].cast<double>(), given[2].cast<double>()};
+    }
+    ++kind;
+  }
+  throw py::value_error(text("activation: no activation of the name '", name, "'"));
+}
+
+// `given`: None, or (activation, gate_activation, clip, cell_clip, zoneout_h, zoneout_c,
+// recurrent_dropout, key or None, arrays). Shapes are those of the parameters of H units.
+inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::object& given,
+                                    Index H, const py::array& like) {
+  CheckedVariant checked;
+  Variant<double>& v = checked.settings;
+  v.activation.kind = cell.activation;
+  if (given.is_none()) return checked;
+  const auto parts = given.cast<py::tuple>();
+  if (parts.size() != 9) throw py::value_error("variant: expected 9 parts");
+  const auto number = [&](std::size_t i) { return parts[i].cast<double>(); };
+  v.plain = false;
+  v.activation = find_activation(parts[0].cast<py::tuple>());
+  v.gate_activation = find_activation(parts[1].cast<py::tuple>());
+  v.clip = number(2), v.cell_clip = number(3);
+  v.zoneout_h = number(4), v.zoneout_c = number(5), v.recurrent_dropout = number(6);
+  if (!parts[7].is_none()) {
+    const auto key = parts[7].cast<std::tuple<std::uint32_t, std::uint32_t>>();
+    v.draws = true;
+    v.key[0] = std::get<0>(key), v.key[1] = std::get<1>(key);
+  }
+  const bool own = v.activation.kind == ActivationKind::tanh ||
+                   (cell.gates == 1 && v.activation.kind == ActivationKind::relu);
+  v.tapes_sums = v.clip > 0 || !own || v.gate_activation.kind != ActivationKind::sigmoid;
+
+  const Index peepholes = cell.gates - 1;
+  const Axis rows{"G·H", cell.gates * H}, units{"H", H};
+  const auto arrays = parts[8].cast<py::tuple>();
+  if (arrays.size() != variant_arrays) throw py::value_error("variant: expected 8 arrays");
+  for (std::size_t i = 0; i < variant_arrays; ++i) {
+    if (arrays[i].is_none()) continue;
+    const char* const name = variant_array_names[i];
+    const py::array array = as_array(name, py::object(arrays[i]));
+    if (!is_float(array) || array.itemsize() != like.itemsize()) {
+      throw py::type_error(
+          text(name, ": expected ", dtype_text(like), " like w_ih, got ", dtype_text(array)));
+    }
+    if (i == w_peephole) {
+      if (!cell.has_c) throw py::value_error("w_peephole: the cell has no c");
+      const Axis gates{std::to_string(peepholes), peepholes};
+      if (array.ndim() == 3) {
+        check_shape(name, array, {gates, units, units});
+      } else {
+        check_shape(name, array, {gates, units});
+      }
+    } else if (i == w_hr) {
+      if (!cell.has_c) throw py::value_error("w_hr: the cell has no projection");
+      check_shape(name, array, {{"P"}, units});
+      if (array.shape(0) == 0) throw py::value_error("w_hr: expected P at least 1");
+    } else {
+      check_shape(name, array, {i < ln_c_weight ? rows : units});
+    }
+    checked.arrays[i] = native(array);
+  }
+  return checked;
+}
+
+template <class T>
+Variant<T> variant_of(const CheckedVariant& checked) {
+  const Variant<double>& given = checked.settings;
+  const auto array = [&](VariantArray which) { return data<T>(checked.arrays[which]); };
+  const auto activation = [](const Activation<double>& a) {
+    return Activation<T>{a.kind, T(a.alpha), T(a.beta)};
+  };
+  Variant<T> v;
+  v.plain = given.plain;
+  v.activation = activation(given.activation);
+  v.gate_activation = activation(given.gate_activation);
+  v.clip = T(given.clip), v.cell_clip = T(given.cell_clip);
+  const bool full = checked.has(w_peephole) && checked.arrays[w_peephole]->ndim() == 3;
+  (full ? v.full_peephole : v.peephole) = array(w_peephole);
+  v.w_hr = array(w_hr);
+  v.ln_ih_weight = array(ln_ih_weight), v.ln_ih_bias = array(ln_ih_bias);
+  v.ln_hh_weight = array(ln_hh_weight), v.ln_hh_bias = array(ln_hh_bias);
+  v.ln_c_weight = array(ln_c_weight), v.ln_c_bias = array(ln_c_bias);
+  v.zoneout_h = T(given.zoneout_h), v.zoneout_c = T(given.zoneout_c);
+  v.recurrent_dropout = T(given.recurrent_dropout);
+  v.tapes_sums = given.tapes_sums;
+  v.draws = given.draws;
+  v.key[0] = given.key[0], v.key[1] = given.key[1];
+  return v;
+}
+
+}  // namespace pyrnn

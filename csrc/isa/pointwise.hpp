@@ -1,0 +1,135 @@
+// The pointwise parts of a cell as functions over rows and panels, one set of them for each rule. A call
+// chooses its set once: a variant needs neither a time loop of its own nor branches in it.
+#pragma once
+
+#include "cell.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class T>
+struct Pointwise {
+  static constexpr int most_phases = 2, most_stages = 2;
+  // n rows and the units of some panels; sums [n] rows, by panels.
+  using Forward = void (*)(const Variant<T>&, Index n, const StepRow<T>* rows, Range panels,
+                           T* const* sums);
+  // One row; da_x and da_h by panels, the latter those of the phase.
+  using Backward = void (*)(const Variant<T>&, const GradRow<T>& row, Range panels, T* da_x,
+                            T* da_h);
+  // What W_hh multiplied at a step, from unit `first` on: one line, padded with zeros.
+  using Operand = void (*)(const Variant<T>&, const TapeRow<T>& row, Index first, T* line);
+  // c~ of a row, as the peephole of o saw it: one line.
+  using Cells = void (*)(const Variant<T>&, const GradRow<T>& row, Index first, T* line);
+
+  Forward forward[most_phases][most_stages];
+  Forward taped[most_phases][most_stages];  // the same with a tape
+  Backward backward[most_phases];
+  Operand operand[most_phases];
+  Cells fresh_cell;
+};
+
+template <class Cell, class Rule, int phase, int stage, bool save, class T>
+void forward_pointwise(const Variant<T>& variant, Index n, const StepRow<T>* rows, Range panels,
+                       T* const* sums) {
+  constexpr Index W = panel_width<T>;
+  const Rule rule(variant);
+  for (Index i = 0; i < n; ++i) {
+    for (Index p = panels.first; p < panels.last; ++p) {
+      T* const blocks = panel_blocks(sums[i], p, Cell::columns);
+      for_lanes<T>(p * W, min(rows[i].H, (p + 1) * W), [&](const auto& at) {
+        Cell::template pointwise<phase, stage, save, T>(rule, at, rows[i], blocks);
+      });
+    }
+  }
+}
+
+template <class Cell, class Rule, int phase, class T>
+void backward_pointwise(const Variant<T>& variant, const GradRow<T>& row, Range panels, T* da_x,
+                        T* da_h) {
+  constexpr Index W = panel_width<T>;
+  const Rule rule(variant);
+  for (Index p = panels.first; p < panels.last; ++p) {
+    T* const x = panel_blocks(da_x, p, Cell::gates);
+    T* const h = panel_blocks(da_h, p, PhaseGates<Cell>(phase).count);
+    for_lanes<T>(p * W, min(row.H, (p + 1) * W), [&](const auto& at) {
+      Cell::template pointwise_backward<phase, T>(rule, at, row, x, h);
+    });
+  }
+}
+
+// f(at) -> values, into a line that begins with unit `first`.
+template <class T, class F>
+PYRNN_INLINE void fill_line(Index first, Index H, T* line, F f) {
+  const Index last = min(H, first + panel_width<T>);
+  for (Index u = last; u < first + panel_width<T>; ++u) line[u - first] = T(0);
+  for_lanes<T>(first, last, [&](const auto& at) { at.store(line - first, f(at)); });
+}
+
+template <class Cell, class Rule, int phase, class T>
+void operand_line(const Variant<T>& variant, const TapeRow<T>& row, Index first, T* line) {
+  const Rule rule(variant);
+  fill_line(first, row.H, line, [&](const auto& at) {
+    Vec<T> h;
+    if (row.h0 != nullptr) {
+      h = at.load(row.h0);
+    } else if (!Rule::plain && row.h != nullptr) {
+      h = at.load(row.h);
+    } else {
+      h = Cell::template hidden<T>(rule, at, row);
+    }
+    h = rule.masked(at, row.mask, h);
+    if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.H, row.next, h);
+    return h;
+  });
+}
+
+template <class Cell, class Rule, class T>
+void fresh_cell_line(const Variant<T>& variant, const GradRow<T>& row, Index first, T* line) {
+  const Rule rule(variant);
+  fill_line(first, row.H, line,
+            [&](const auto& at) { return Cell::template fresh_cell<T>(rule, at, row); });
+}
+
+template <class Cell, class Rule, class T>
+constexpr Pointwise<T> make_pointwise() {
+  Pointwise<T> all{};
+  for_phases<Cell>([&](auto phase_constant) {
+    constexpr int phase = decltype(phase_constant)::value;
+    for_stages<Cell>([&](auto stage_constant) {
+      constexpr int stage = decltype(stage_constant)::value;
+      all.forward[phase][stage] = &forward_pointwise<Cell, Rule, phase, stage, false, T>;
+      all.taped[phase][stage] = &forward_pointwise<Cell, Rule, phase, stage, true, T>;
+    });
+    all.backward[phase] = &backward_pointwise<Cell, Rule, phase, T>;
+    all.operand[phase] = &operand_line<Cell, Rule, phase, T>;
+    return true;
+  });
+  if constexpr (Cell::has_c && !Rule::plain) all.fresh_cell = &fresh_cell_line<Cell, Rule, T>;
+  return all;
+}
+
+template <class Cell, class Rule, class T>
+constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
+
+template <class Cell, class T>
+PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
+  if (!variant.plain) return pointwise_with<Cell, Chosen<T>, T>;
+  // Elman's relu is as plain as its tanh.
+  if constexpr (Cell::gates == 1) {
+    if (variant.activation.kind == ActivationKind::relu) {
+      return pointwise_with<Cell, PlainRelu<T>, T>;
+    }
+  }
+  return pointwise_with<Cell, Plain<T>, T>;
+}
+
+// The pointwise part of one phase for n rows and the units of some panels.
+template <class Cell, int phase, bool save, class T>
+void apply(const Pointwise<T>& functions, const Variant<T>& variant, Index n,
+           const StepRow<T>* rows, Range panels, T* const* sums) {
+  const auto& stages = save ? functions.taped[phase] : functions.forward[phase];
+  for (int stage = 0; stage < Cell::stages; ++stage) stages[stage](variant, n, rows, panels, sums);
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA
