@@ -132,8 +132,8 @@ Variant<T> variant_of(const CheckedVariant& checked) {
   v.ln_ih_weight = array(ln_ih_weight), v.ln_ih_bias = array(ln_ih_bias);
   v.ln_hh_weight = array(ln_hh_weight), v.ln_hh_bias = array(ln_hh_bias);
   v.ln_c_weight = array(ln_c_weight), v.ln_c_bias = array(ln_c_bias);
-  v.zoneout_h = T(given.zoneout_h), v.zoneout_c = T(given.zoneout_c);
-  v.recurrent_dropout = T(given.recurrent_dropout);
+  v.zoneout_h = given.zoneout_h, v.zoneout_c = given.zoneout_c;
+  v.recurrent_dropout = given.recurrent_dropout;
   v.tapes_sums = given.tapes_sums;
   v.draws = given.draws;
   v.key[0] = given.key[0], v.key[1] = given.key[1];

@@ -58,8 +58,9 @@ struct Variant {
   const T* ln_hh_bias = nullptr;
   const T* ln_c_weight = nullptr;  // [H]
   const T* ln_c_bias = nullptr;    // [H]
-  T zoneout_h = 0, zoneout_c = 0;  // probabilities to keep the state of the step before
-  T recurrent_dropout = 0;         // probability to drop a unit of h_{t-1} for the whole sequence
+  // Probabilities: to keep the state of the step before, to drop a unit of h_{t-1} for the whole sequence.
+  // In double for every T, so that a mask does not depend on it.
+  double zoneout_h = 0, zoneout_c = 0, recurrent_dropout = 0;
   // Whether the tape's gates are sums: where a clip or an activation cannot be told from its value.
   bool tapes_sums = false;
   // The masks are drawn from the key; without draws, zoneout blends with its expectation and nothing is

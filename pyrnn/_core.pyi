@@ -10,6 +10,12 @@ _Optional = _Array | None
 
 # x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths: checked, native, contiguous
 _Inputs = tuple[_Array, _Array, _Optional, _Array, _Array, _Optional, _Optional, _Optional]
+# activation, gate_activation, clip, cell_clip, zoneout_h, zoneout_c, recurrent_dropout, key, arrays
+_Variant = tuple[Any, ...] | None
+# the inputs and a variant
+_Call = tuple[Any, ...]
+# dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh and those of the variant's arrays
+_Gradients = tuple[Any, ...]
 # gates, h, c
 _Saved = tuple[_Array, _Optional, _Optional]
 
@@ -23,6 +29,7 @@ def check_forward(
     b_ih: _Optional,
     b_hh: _Optional,
     lengths: _Optional,
+    variant: _Variant,
 ) -> _Inputs: ...
 def forward(
     cell: str,
@@ -34,6 +41,7 @@ def forward(
     b_ih: _Optional,
     b_hh: _Optional,
     lengths: _Optional,
+    variant: _Variant,
     reverse: bool,
     save: bool,
 ) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
@@ -45,31 +53,34 @@ def check_backward(
     dy: _Optional,
     dh_n: _Optional,
     dc_n: _Optional,
-) -> tuple[_Optional, _Optional, _Optional]: ...
+    dcells: _Optional,
+) -> tuple[_Optional, _Optional, _Optional, _Optional]: ...
 def backward(
     cell: str,
-    inputs: _Inputs,
+    inputs: _Call,
     saved: _Saved,
     reverse: bool,
     dy: _Optional,
     dh_n: _Optional,
     dc_n: _Optional,
-) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
+    dcells: _Optional,
+) -> _Gradients: ...
 def check_lengths(lengths: _Optional, seq_len: int, batch_size: int) -> _Optional: ...
 def forward_chunk(
-    cell: str, inputs: _Inputs, reverse: bool, save: bool, start: int, y: _Optional
+    cell: str, inputs: _Call, reverse: bool, save: bool, start: int, y: _Optional
 ) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
 def backward_chunk(
     cell: str,
-    inputs: _Inputs,
+    inputs: _Call,
     saved: _Saved | None,
     reverse: bool,
     dy: _Optional,
     dh_n: _Optional,
     dc_n: _Optional,
+    dcells: _Optional,
     start: int,
-    into: tuple[_Optional, _Array, _Array, _Optional, _Optional],
-) -> tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]: ...
+    into: tuple[_Optional, ...],
+) -> _Gradients: ...
 def forward_side_by_side(
     cell: str,
     arguments: Sequence[tuple[Any, ...]],
@@ -78,7 +89,7 @@ def forward_side_by_side(
 ) -> list[tuple[_Array, _Array, _Optional, _Inputs, _Saved]]: ...
 def backward_side_by_side(
     cell: str, arguments: Sequence[tuple[Any, ...]], chained: bool
-) -> list[tuple[_Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional]]: ...
+) -> list[_Gradients]: ...
 def linear_forward(x: _Array, weight: _Array, bias: _Optional) -> _Array: ...
 def linear_backward(
     x: _Array, weight: _Array, dy: _Array, need_dbias: bool
@@ -112,7 +123,7 @@ class Frozen_float32:
         input_size: int,
         hidden_size: int,
         directions: int,
-        parts: list[tuple[_Optional, ...]],
+        parts: list[tuple[Any, ...]],
     ) -> None: ...
     def forward(
         self, k: int, x: _Array, states: list[list[_Array]], lengths: npt.ArrayLike | None

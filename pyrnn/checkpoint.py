@@ -66,7 +66,14 @@ def backward(
             k = len(runs)
             below = np.empty_like(inputs[0]) if k > 0 else None if dx is None else dx[start:stop]
             _, *dstate = _core.backward_chunk(
-                tape.cell, inputs, saved, tape.reverse, above, *dstates[k], None, start,
+                tape.cell,
+                inputs,
+                saved,
+                tape.reverse,
+                above,
+                *dstates[k],
+                None,
+                start,
                 (below, *sums[k], *[None] * 8),
             )
             dstates[k] = (dstate[0], dstate[1])
@@ -156,9 +163,9 @@ def _run(
 
 def _run_again(
     tape: CheckpointTape, n: int, start: int, stop: int
-) -> list[tuple[_core._Inputs, _core._Saved | None]]:
+) -> list[tuple[_core._Call, _core._Saved | None]]:
     """Inputs and tape of every layer in the n-th chunk that ran."""
-    runs: list[tuple[_core._Inputs, _core._Saved | None]] = []
+    runs: list[tuple[_core._Call, _core._Saved | None]] = []
     above = tape.x[start:stop]
     for k, layer in enumerate(tape.layers):
         h, c = layer[:2]
@@ -181,9 +188,7 @@ def _check(
     cell: str, x: Array, layer: LayerInputs, lengths: Array | None
 ) -> tuple[Array, LayerInputs, Array | None]:
     """The arguments native and contiguous, their shapes agreeing."""
-    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-        cell, x, *layer, lengths, None
-    )
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(cell, x, *layer, lengths, None)
     return x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh), lengths
 
 

@@ -25,7 +25,8 @@ struct RecurrentMask {
     if (values == nullptr) return;
     // No step has this number.
     constexpr Index whole_sequence = 0xFFFFFFFF;
-    const T p = in.variant.recurrent_dropout, scale = p < 1 ? T(1) / (T(1) - p) : T(0);
+    const double p = in.variant.recurrent_dropout;
+    const T scale = p < 1 ? T(1 / (1 - p)) : T(0);
     for (Index row = rows.first; row < rows.last; ++row) {
       const RowKey key = row_key(in.variant.key, whole_sequence, row);
       for_lanes<T>(0, in.P, [&](const auto& at) {

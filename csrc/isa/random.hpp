@@ -83,9 +83,9 @@ PYRNN_INLINE Words<WordVec<T>> draw(const RowKey& key, const At& at, std::uint32
 
 // Whether a word is one of the `probability` of all words: it is below probability * 2^32.
 template <class T>
-PYRNN_INLINE IntVec<T> falls_within(WordVec<T> word, T probability) {
+PYRNN_INLINE IntVec<T> falls_within(WordVec<T> word, double probability) {
   // Of 2^32 words the last one counts too.
-  const auto last = static_cast<std::int64_t>(double(probability) * 0x1p32 + 0.5) - 1;
+  const auto last = static_cast<std::int64_t>(probability * 0x1p32 + 0.5) - 1;
   using Word = typename WordOf<T>::type;
   if (last < 0) return IntVec<T>{};
   return bit_cast<IntVec<T>>(word <= WordVec<T>{} + static_cast<Word>(last));

@@ -135,8 +135,9 @@ struct Chosen {
 
   // The part of the state before that zoneout keeps: 0 or 1, or its expectation.
   template <class At>
-  PYRNN_INLINE Vec<T> kept(const At& at, const RowKey& key, T probability, bool of_cell) const {
-    if (!v.draws) return splat(probability);
+  PYRNN_INLINE Vec<T> kept(const At& at, const RowKey& key, double probability,
+                           bool of_cell) const {
+    if (!v.draws) return splat(T(probability));
     const auto words = draw<T>(key, at, 0);
     const IntVec<T> keeps = falls_within<T>(of_cell ? words.second : words.first, probability);
     return select<T>(keeps, splat(T(1)), Vec<T>{});
