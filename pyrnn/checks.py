@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .tape import Array
+Array = npt.NDArray[Any]
 
 
 def checked_integer(name: str, value: Any, least: int) -> int:

@@ -418,9 +418,9 @@ def _backward(
         )
     if use_reference():
         if tape.cell == "lstm":
-            return reference.lstm_backward(tape, dy, dh_n, dc_n)
+            return reference.lstm_backward(tape, dy, dh_n, dc_n)[:7]
         backward = reference.gru_backward if "gru" in tape.cell else reference.rnn_backward
-        dx, dh0, *rest = backward(tape, dy, dh_n)
+        dx, dh0, *rest = backward(tape, dy, dh_n)[:6]
         return (dx, dh0, None, *rest)  # type: ignore[return-value]
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)])

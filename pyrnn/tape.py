@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .checks import Array as Array
+from .variants import Variant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,20 +20,24 @@ class Tape:
     """Read-only record of one forward pass of one layer in one direction.
 
     ``gates`` holds the gates after their activation, in the order of the
-    parameters; a reset-after GRU adds ``W_hn h + b_hn`` as a fourth block.
+    parameters; a reset-after GRU adds ``W_hn h + b_hn`` as a fourth block. Of a
+    variant whose gates do not tell their slopes (:func:`pyrnn.variants.tapes_sums`)
+    it holds the sums ahead of clip and activation.
     The inputs and the weights are referenced, not copied: they must keep
     their values until the last ``*_backward`` call on this tape.
 
     Attributes
     ----------
     cell : str
-        One of ``"rnn_tanh"``, ``"rnn_relu"``, ``"gru"``, ``"gru_reset_before"``, ``"lstm"``.
+        One of ``"rnn_tanh"``, ``"rnn_relu"``, ``"rnn"`` (any other nonlinearity), ``"gru"``,
+        ``"gru_reset_before"``, ``"lstm"``, ``"lstm_coupled"``.
     x : ndarray
         Input (T, B, I), or integer tokens (T, B).
     h0, c0 : ndarray
-        Initial states (B, H); ``c0`` is None but for the LSTM.
+        Initial states (B, P) and (B, H), P being H without a projection; ``c0`` is None but for
+        the LSTM.
     w_ih, w_hh, b_ih, b_hh : ndarray
-        Parameters (G*H, I), (G*H, H), (G*H), (G*H); a bias may be None.
+        Parameters (G*H, I), (G*H, P), (G*H), (G*H); a bias may be None.
     lengths : ndarray or None
         int64 (B).
     reverse : bool
@@ -41,9 +45,15 @@ class Tape:
     gates : ndarray
         (T, B, G*H), for the reset-after GRU (T, B, 4*H).
     h : ndarray or None
-        GRU only: every h_t, (T, B, H).
+        Every h_t, (T, B, P), where :func:`pyrnn.variants.tapes_h` says so.
     c : ndarray or None
         LSTM only: every c_t, (T, B, H).
+    variant : Variant or None
+        None for the plain cell.
+    norm_ih, norm_hh : ndarray or None
+        Layer norm only: W_ih x and W_hh h normalised, ahead of gain and bias, (T, B, G*H).
+    rstd : ndarray or None
+        Layer norm only: 1 / sqrt(variance + eps) of both, (T, B, 2).
     """
 
     cell: str
@@ -59,11 +69,14 @@ class Tape:
     gates: Array
     h: Array | None
     c: Array | None
+    variant: Variant | None = None
+    norm_ih: Array | None = None
+    norm_hh: Array | None = None
+    rstd: Array | None = None
 
     def __post_init__(self) -> None:
-        for stored in (self.gates, self.h, self.c):
-            if stored is not None:
-                stored.flags.writeable = False
+        for stored in self._stored():
+            stored.flags.writeable = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -71,9 +84,13 @@ class Tape:
 
     @property
     def nbytes(self) -> int:
-        """Bytes stored beside the inputs: per step and row, the LSTM keeps 5*H
+        """Bytes stored beside the inputs: per step and row, the plain LSTM keeps 5*H
         values, the GRU 5*H (4*H with reset_after=False), the Elman cell H."""
-        return sum(a.nbytes for a in (self.gates, self.h, self.c) if a is not None)
+        return sum(stored.nbytes for stored in self._stored())
+
+    def _stored(self) -> list[Array]:
+        arrays = (self.gates, self.h, self.c, self.norm_ih, self.norm_hh, self.rstd)
+        return [array for array in arrays if array is not None]
 
 
 class LayerInputs(NamedTuple):
@@ -111,9 +128,11 @@ class CheckpointTape:
     steps : int
         Steps of a chunk.
     h, c : ndarray
-        (N, L, B, H): the states of every layer ahead of each chunk but the one that ran first,
-        in the order in which they ran; N is ``max(ceil(T / steps) - 1, 0)``. ``c`` is None but for
-        the LSTM.
+        (N, L, B, P) and (N, L, B, H): the states of every layer ahead of each chunk but the one
+        that ran first, in the order in which they ran; N is ``max(ceil(T / steps) - 1, 0)``. ``c``
+        is None but for the LSTM.
+    variants : tuple of Variant or None
+        That of each layer; empty where all are plain.
     """
 
     cell: str
@@ -124,6 +143,7 @@ class CheckpointTape:
     steps: int
     h: Array
     c: Array | None
+    variants: tuple[Variant | None, ...] = ()
 
     def __post_init__(self) -> None:
         for stored in (self.h, self.c):
@@ -149,6 +169,10 @@ class RnnGrads(NamedTuple):
     dw_hh: Array
     db_ih: Array | None
     db_hh: Array | None
+    dln_ih_weight: Array | None = None
+    dln_ih_bias: Array | None = None
+    dln_hh_weight: Array | None = None
+    dln_hh_bias: Array | None = None
 
 
 class GruGrads(NamedTuple):
@@ -160,6 +184,10 @@ class GruGrads(NamedTuple):
     dw_hh: Array
     db_ih: Array | None
     db_hh: Array | None
+    dln_ih_weight: Array | None = None
+    dln_ih_bias: Array | None = None
+    dln_hh_weight: Array | None = None
+    dln_hh_bias: Array | None = None
 
 
 class LstmGrads(NamedTuple):
@@ -172,3 +200,11 @@ class LstmGrads(NamedTuple):
     dw_hh: Array
     db_ih: Array | None
     db_hh: Array | None
+    dw_peephole: Array | None = None
+    dw_hr: Array | None = None
+    dln_ih_weight: Array | None = None
+    dln_ih_bias: Array | None = None
+    dln_hh_weight: Array | None = None
+    dln_hh_bias: Array | None = None
+    dln_c_weight: Array | None = None
+    dln_c_bias: Array | None = None

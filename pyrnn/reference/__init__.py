@@ -7,9 +7,10 @@ taken as :mod:`pyrnn.ops` has checked them.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from ..tape import Array, CheckpointTape, GruGrads, LstmGrads, RnnGrads, Tape
+from ..variants import variant_of
 from .scan import scan_backward, scan_forward
 
 __all__ = [
@@ -30,7 +31,15 @@ def rnn_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | tuple[Any, ...] = "tanh",
+    clip: float | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
@@ -46,19 +55,22 @@ def rnn_forward(
     >>> y.ravel().round(4).tolist()
     [0.7616, 0.9427]
     """
-    y, h_n, _, tape = scan_forward(
-        f"rnn_{nonlinearity}",
-        x,
-        h0,
-        None,
-        w_ih,
-        w_hh,
-        b_ih,
-        b_hh,
-        lengths,
-        reverse,
-        save,
-        checkpoint,
+    cell, variant = variant_of(
+        "rnn",
+        (h0.shape[1], h0.shape[1]),
+        h0.dtype,
+        nonlinearity=nonlinearity,
+        clip=clip,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    y, h_n, _, _, tape = scan_forward(
+        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint, variant
     )
     return y, h_n, tape
 
@@ -72,6 +84,16 @@ def gru_forward(
     b_hh: Array | None = None,
     *,
     reset_after: bool = True,
+    activation: str | tuple[Any, ...] = "tanh",
+    gate_activation: str | tuple[Any, ...] = "sigmoid",
+    clip: float | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
@@ -87,9 +109,24 @@ def gru_forward(
     >>> y.ravel().round(4).tolist()
     [0.2048, 0.3468]
     """
-    cell = "gru" if reset_after else "gru_reset_before"
-    y, h_n, _, tape = scan_forward(
-        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint
+    cell, variant = variant_of(
+        "gru",
+        (h0.shape[1], h0.shape[1]),
+        h0.dtype,
+        reset_after=reset_after,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    y, h_n, _, _, tape = scan_forward(
+        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint, variant
     )
     return y, h_n, tape
 
@@ -103,11 +140,28 @@ def lstm_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
+    activation: str | tuple[Any, ...] = "tanh",
+    gate_activation: str | tuple[Any, ...] = "sigmoid",
+    clip: float | None = None,
+    coupled: bool = False,
+    cell_clip: float | None = None,
+    w_peephole: Array | None = None,
+    w_hr: Array | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    ln_c_weight: Array | None = None,
+    ln_c_bias: Array | None = None,
+    zoneout: float | tuple[float, float] = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
     checkpoint: int | None = None,
-) -> tuple[Array, Array, Array, Tape | CheckpointTape | None]:
+    return_cells: bool = False,
+) -> tuple[Any, ...]:
     """See :func:`pyrnn.ops.lstm_forward`.
 
     Examples
@@ -118,10 +172,31 @@ def lstm_forward(
     >>> y.ravel().round(4).tolist()
     [0.3696, 0.6505]
     """
-    y, h_n, c_n, tape = scan_forward(
-        "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint
+    cell, variant = variant_of(
+        "lstm",
+        (c0.shape[1], h0.shape[1]),
+        h0.dtype,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        coupled=coupled,
+        cell_clip=cell_clip,
+        w_peephole=w_peephole,
+        w_hr=w_hr,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        ln_c_weight=ln_c_weight,
+        ln_c_bias=ln_c_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
     )
-    return y, h_n, cast(Array, c_n), tape
+    y, h_n, c_n, cells, tape = scan_forward(
+        cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint, variant
+    )
+    return (y, h_n, c_n, cells, tape) if return_cells else (y, h_n, c_n, tape)
 
 
 def rnn_backward(
@@ -137,8 +212,8 @@ def rnn_backward(
     >>> pyrnn.reference.rnn_backward(tape, np.ones_like(y)).dw_hh.round(4).tolist()
     [[0.0848]]
     """
-    dx, dh0, _, dw_ih, dw_hh, db_ih, db_hh = scan_backward(tape, dy, dh_n, None)
-    return RnnGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
+    g = scan_backward(tape, dy, dh_n, None)
+    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
 def gru_backward(
@@ -154,8 +229,8 @@ def gru_backward(
     >>> pyrnn.reference.gru_backward(tape, np.ones_like(y)).dh0.shape
     (1, 1)
     """
-    dx, dh0, _, dw_ih, dw_hh, db_ih, db_hh = scan_backward(tape, dy, dh_n, None)
-    return GruGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
+    g = scan_backward(tape, dy, dh_n, None)
+    return GruGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
 def lstm_backward(
@@ -163,6 +238,7 @@ def lstm_backward(
     dy: Array | None = None,
     dh_n: Array | None = None,
     dc_n: Array | None = None,
+    dcells: Array | None = None,
 ) -> LstmGrads:
     """See :func:`pyrnn.ops.lstm_backward`.
 
@@ -174,5 +250,6 @@ def lstm_backward(
     >>> pyrnn.reference.lstm_backward(tape, dc_n=np.ones_like(c_n)).dc0.shape
     (1, 1)
     """
-    dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh = scan_backward(tape, dy, dh_n, dc_n)
-    return LstmGrads(dx, dh0, cast(Array, dc0), dw_ih, dw_hh, db_ih, db_hh)
+    g = scan_backward(tape, dy, dh_n, dc_n, dcells)
+    dc0 = cast(Array, g.dc0)
+    return LstmGrads(g.dx, g.dh0, dc0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)

@@ -3,7 +3,8 @@
     Elman  h = phi(a)                  LSTM  c = f * c_prev + i * g,  h = o * tanh(c)
     GRU    h = (1 - z) * n + z * h_prev
 with a = a_x + a_h, a_x = W_ih x + b_ih, a_h = W_hh h_prev + b_hh, gates sigmoid(a) or tanh(a).
-A step has one phase (product with W_hh, then pointwise), the reset-before GRU has two.
+A step has one phase (product with W_hh, then pointwise), the reset-before GRU has two. What a
+variant does otherwise, the rule says (:mod:`.rules`).
 """
 
 from __future__ import annotations
@@ -11,39 +12,62 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from ..tape import Array
+from ..variants import NUM_GATES
+from .activations import Opened
+from .rules import Rule
 
 Gates = tuple[Array, ...]  # each [B, H]
-# gates of the phase, its result (h_t, or what the next phase multiplies by W_hh), c_t
-Forward = tuple[Gates, Array, Array | None]
-# da_x, da_h (blocks of the phase), direct part of dh_prev, dc_prev
-Backward = tuple[Gates, Gates, Array | float, Array | None]
+
+
+class Before(NamedTuple):
+    """What a step starts from."""
+
+    h_prev: Array  # [B, P]
+    operand: Array  # [B, P] h_prev as W_hh sees it: masked by recurrent dropout
+    c_prev: Array | None  # [B, H]
+
+
+class Forward(NamedTuple):
+    """What a phase gives."""
+
+    gates: Gates  # to tape
+    result: Array  # [B, H] h~, or what the next phase multiplies by W_hh
+    c: Array | None = None  # [B, H] c~
 
 
 class Step(NamedTuple):
     """What a backward step knows of its forward step."""
 
-    gates: Gates  # each [B, H]
-    h_prev: Array  # [B, H]
+    gates: Gates  # as taped, each [B, H]
+    h_prev: Array  # [B, P]
+    operand: Array  # [B, P]
     c_prev: Array | None  # [B, H]
-    c: Array | None  # [B, H]
+
+
+class Backward(NamedTuple):
+    """The gradients that a phase gives."""
+
+    da_x: Gates
+    da_h: Gates
+    dh_prev: Array | float = 0.0  # its direct part
+    d_operand: Array | float = 0.0  # beside what comes through W_hh
+    dc_prev: Array | None = None
 
 
 class Phase(NamedTuple):
     """One product with rows of W_hh and the arithmetic that follows it.
 
-    ``pointwise(a_x, a_h, gates, h_prev, c_prev)``, with the gates of the phases before;
-    ``pointwise_backward(d, dh, dc, step)``, d being the gradient of the phase's result.
-    ``operand(step)`` is the vector that the phase multiplied by W_hh.
+    ``pointwise(rule, a_x, a_h, gates, before)``, with the taped gates of the phases before;
+    ``pointwise_backward(rule, d, dh, dc, step)``, d being the gradient of the phase's result.
+    ``operand(rule, step)`` is the vector that the phase multiplied by W_hh.
     """
 
     first: int  # gate blocks first..last-1 of W_hh
     last: int
-    pointwise: Callable[[Gates, Gates, Gates, Array, Array | None], Forward]
-    pointwise_backward: Callable[[Array, Array, Array | None, Step], Backward]
-    operand: Callable[[Step], Array] = lambda step: step.h_prev
+    pointwise: Callable[[Rule, Gates, Gates, Gates, Before], Forward]
+    pointwise_backward: Callable[[Rule, Array, Array, Array | None, Step], Backward]
+    operand: Callable[[Rule, Step], Array] = lambda rule, step: step.operand
 
 
 class Cell(NamedTuple):
@@ -52,174 +76,186 @@ class Cell(NamedTuple):
     num_gates: int  # G, blocks in W_ih and W_hh
     num_taped: int  # blocks in the tape's gates
     phases: tuple[Phase, ...]
-    output: Callable[[Gates, Array | None, Array | None], Array]  # tape -> every h_t
-    tapes_h: bool = False
-    tapes_c: bool = False
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), exact in the tails: exp is only taken of -|x|."""
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1, e) / (1 + e))
+    # Every h_t out of the tape's gates and c, where h is not on the tape.
+    output: Callable[[Rule, Gates, Array | None], Array] | None = None
+    # What a projection multiplies by W_hr.
+    hidden: Callable[[Rule, Step], Array] | None = None
+    has_c: bool = False
 
 
 # Elman: h = phi(a); the tape keeps h as the only gate.
 
 
-def elman_pointwise(phi: Callable[[Array], Array]) -> Callable[..., Forward]:
-    def pointwise(a_x: Gates, a_h: Gates, *_: object) -> Forward:
-        h = phi(a_x[0] + a_h[0])
-        return (h,), h, None
-
-    return pointwise
+def elman_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+    a = a_x[0] + a_h[0]
+    h = rule.candidate(a)
+    return Forward(rule.taped((a,), (h,)), h)
 
 
-def elman_pointwise_backward(dphi: Callable[[Array, Array], Array]) -> Callable[..., Backward]:
-    def pointwise_backward(d: Array, dh: Array, dc: None, step: Step) -> Backward:
-        da = dphi(d, step.gates[0])
-        return (da,), (da,), 0.0, None
-
-    return pointwise_backward
-
-
-def relu(a: Array) -> Array:
-    return np.asarray(np.maximum(a, 0))
+def elman_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    da = rule.through_candidate(step.gates[0], d)
+    return Backward((da,), (da,))
 
 
-def relu_backward(d: Array, h: Array) -> Array:
-    return np.where(h > 0, d, 0)
+def _elman_output(rule: Rule, gates: Gates, c: Array | None) -> Array:
+    return gates[0]
 
 
-def tanh_backward(d: Array, h: Array) -> Array:
-    return np.asarray(d * (1 - h * h))
+# LSTM: c = f * c_prev + i * g, h = o * tanh(c). The coupled one has no a_i: i = 1 - f.
+# Rows of the peepholes are i, f, o or f, o: row 0 is that of i where there is one.
 
 
-def sigmoid_backward(d: Array, s: Array) -> Array:
-    return np.asarray(d * (s * (1 - s)))
-
-
-# LSTM: c = f * c_prev + i * g, h = o * tanh(c).
-
-
-def lstm_pointwise(
-    a_x: Gates, a_h: Gates, _: Gates, h_prev: Array, c_prev: Array | None
-) -> Forward:
+def lstm_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+    c_prev = before.c_prev
     assert c_prev is not None
-    a_i, a_f, a_g, a_o = (x + h for x, h in zip(a_x, a_h, strict=True))
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
-    c = f * c_prev + i * g
-    return (i, f, g, o), o * np.tanh(c), c
+    *a_i, a_f, a_g, a_o = (x + h for x, h in zip(a_x, a_h, strict=True))
+    a_i = [rule.with_peephole(0, a, c_prev) for a in a_i]
+    a_f = rule.with_peephole(-2, a_f, c_prev)
+    f, g = rule.gate(a_f), rule.candidate(a_g)
+    gates_i = [rule.gate(a) for a in a_i]
+    i = gates_i[0] if gates_i else 1 - f
+    c = rule.clip_cell(f * c_prev + i * g)
+    a_o = rule.with_peephole(-1, a_o, c)
+    o = rule.gate(a_o)
+    taped = rule.taped((*a_i, a_f, a_g, a_o), (*gates_i, f, g, o))
+    return Forward(taped, o * rule.output(c), c)
 
 
-def lstm_pointwise_backward(d: Array, dh: Array, dc: Array | None, step: Step) -> Backward:
+def lstm_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
     assert step.c_prev is not None
-    assert step.c is not None
     assert dc is not None
-    i, f, g, o = step.gates
-    tanh_c = np.tanh(step.c)
-    dc = dc + tanh_backward(dh * o, tanh_c)
-    da = (
-        sigmoid_backward(dc * g, i),
-        sigmoid_backward(dc * step.c_prev, f),
-        tanh_backward(dc * i, g),
-        sigmoid_backward(dh * tanh_c, o),
-    )
-    return da, da, 0.0, dc * f
+    i, f, g, o, c_sum = _lstm_inner(rule, step.gates, step.c_prev)
+    c = rule.clip_cell(c_sum)
+    da_o = dh * rule.output(c) * o.slope
+    dc = dc + rule.through_output(c, dh * o.value)
+    dc = rule.through_clip(c_sum, dc + rule.through_peephole(-1, da_o, c))
+    da_g = dc * i.value * g.slope
+    dc_prev = dc * f.value
+    if len(step.gates) == 4:
+        da_f = dc * step.c_prev * f.slope
+        da_i: Gates = (dc * g.value * i.slope,)
+        dc_prev = dc_prev + rule.through_peephole(0, da_i[0], step.c_prev)
+    else:
+        da_f = dc * (step.c_prev - g.value) * f.slope
+        da_i = ()
+    dc_prev = dc_prev + rule.through_peephole(-2, da_f, step.c_prev)
+    da = (*da_i, da_f, da_g, da_o)
+    return Backward(da, da, dc_prev=dc_prev)
+
+
+def _lstm_hidden(rule: Rule, step: Step) -> Array:
+    assert step.c_prev is not None
+    _, _, _, o, c_sum = _lstm_inner(rule, step.gates, step.c_prev)
+    return o.value * rule.output(rule.clip_cell(c_sum))
+
+
+def _lstm_inner(
+    rule: Rule, gates: Gates, c_prev: Array
+) -> tuple[Opened, Opened, Opened, Opened, Array]:
+    """i, f, g, o and c~ ahead of cell_clip, from the tape."""
+    *taped_i, taped_f, taped_g, taped_o = gates
+    f, g, o = rule.open_gate(taped_f), rule.open_candidate(taped_g), rule.open_gate(taped_o)
+    i = rule.open_gate(taped_i[0]) if taped_i else Opened(1 - f.value, -f.slope)
+    return i, f, g, o, f.value * c_prev + i.value * g.value
+
+
+def _lstm_output(rule: Rule, gates: Gates, c: Array | None) -> Array:
+    assert c is not None
+    return rule.open_gate(gates[-1]).value * rule.output(c)
 
 
 # GRU, reset after: n = tanh(a_xn + r * q), q = W_hn h_prev + b_hn, h = (1 - z) * n + z * h_prev.
 
 
-def gru_pointwise(a_x: Gates, a_h: Gates, _: Gates, h_prev: Array, c_prev: Array | None) -> Forward:
-    r = sigmoid(a_x[0] + a_h[0])
-    z = sigmoid(a_x[1] + a_h[1])
+def gru_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+    a_r, a_z = a_x[0] + a_h[0], a_x[1] + a_h[1]
+    r, z = rule.gate(a_r), rule.gate(a_z)
     q = a_h[2]
-    n = np.tanh(a_x[2] + r * q)
-    return (r, z, n, q), (1 - z) * n + z * h_prev, None
+    a_n = a_x[2] + r * q
+    n = rule.candidate(a_n)
+    taped = rule.taped((a_r, a_z, a_n), (r, z, n))
+    return Forward((*taped, q), (1 - z) * n + z * before.h_prev)
 
 
-def gru_pointwise_backward(d: Array, dh: Array, dc: Array | None, step: Step) -> Backward:
-    r, z, n, q = step.gates
-    da_n = tanh_backward(dh * (1 - z), n)
-    da_r = sigmoid_backward(da_n * q, r)
-    da_z = sigmoid_backward(dh * (step.h_prev - n), z)
-    return (da_r, da_z, da_n), (da_r, da_z, da_n * r), dh * z, None
+def gru_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    r, z = rule.open_gate(step.gates[0]), rule.open_gate(step.gates[1])
+    n, q = rule.open_candidate(step.gates[2]), step.gates[3]
+    da_n = dh * (1 - z.value) * n.slope
+    da_r = da_n * q * r.slope
+    da_z = dh * (step.h_prev - n.value) * z.slope
+    return Backward((da_r, da_z, da_n), (da_r, da_z, da_n * r.value), dh * z.value)
 
 
 # GRU, reset before: two phases, r and z first, then n = tanh(a_xn + W_hn (r * h_prev) + b_hn).
 
 
-def gru_gates_pointwise(
-    a_x: Gates, a_h: Gates, _: Gates, h_prev: Array, c_prev: Array | None
-) -> Forward:
-    r = sigmoid(a_x[0] + a_h[0])
-    z = sigmoid(a_x[1] + a_h[1])
-    return (r, z), r * h_prev, None
+def gru_gates_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+    a_r, a_z = a_x[0] + a_h[0], a_x[1] + a_h[1]
+    r, z = rule.gate(a_r), rule.gate(a_z)
+    return Forward(rule.taped((a_r, a_z), (r, z)), r * before.operand)
 
 
-def gru_gates_pointwise_backward(d: Array, dh: Array, dc: Array | None, step: Step) -> Backward:
-    r, z, n = step.gates
-    da_r = sigmoid_backward(d * step.h_prev, r)
-    da_z = sigmoid_backward(dh * (step.h_prev - n), z)
-    return (da_r, da_z), (da_r, da_z), dh * z + d * r, None
+def gru_gates_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    r, z = rule.open_gate(step.gates[0]), rule.open_gate(step.gates[1])
+    n = rule.open_candidate(step.gates[2])
+    da_r = d * step.operand * r.slope
+    da_z = dh * (step.h_prev - n.value) * z.slope
+    return Backward((da_r, da_z), (da_r, da_z), dh * z.value, d * r.value)
 
 
 def gru_candidate_pointwise(
-    a_x: Gates, a_h: Gates, gates: Gates, h_prev: Array, c_prev: Array | None
+    rule: Rule, a_x: Gates, a_h: Gates, gates: Gates, before: Before
 ) -> Forward:
-    _, z = gates
-    n = np.tanh(a_x[0] + a_h[0])
-    return (n,), (1 - z) * n + z * h_prev, None
+    z = rule.open_gate(gates[1]).value
+    a_n = a_x[0] + a_h[0]
+    n = rule.candidate(a_n)
+    return Forward(rule.taped((a_n,), (n,)), (1 - z) * n + z * before.h_prev)
 
 
-def gru_candidate_pointwise_backward(d: Array, dh: Array, dc: Array | None, step: Step) -> Backward:
-    _, z, n = step.gates
-    da_n = tanh_backward(dh * (1 - z), n)
-    return (da_n,), (da_n,), 0.0, None
+def gru_candidate_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    z, n = rule.open_gate(step.gates[1]), rule.open_candidate(step.gates[2])
+    da_n = dh * (1 - z.value) * n.slope
+    return Backward((da_n,), (da_n,))
 
 
-def _elman(phi: Callable[[Array], Array], dphi: Callable[[Array, Array], Array]) -> Cell:
-    phase = Phase(0, 1, elman_pointwise(phi), elman_pointwise_backward(dphi))
-    return Cell(1, 1, (phase,), lambda gates, h, c: gates[0])
+def _reset_operand(rule: Rule, step: Step) -> Array:
+    return rule.open_gate(step.gates[0]).value * step.operand
 
 
-def _taped_h(gates: Gates, h: Array | None, c: Array | None) -> Array:
-    assert h is not None
-    return h
+def _elman(name: str) -> Cell:
+    phase = Phase(0, 1, elman_pointwise, elman_pointwise_backward)
+    return Cell(NUM_GATES[name], 1, (phase,), _elman_output)
 
 
-def _lstm_output(gates: Gates, h: Array | None, c: Array | None) -> Array:
-    assert c is not None
-    return np.asarray(gates[3] * np.tanh(c))
+def _lstm(name: str) -> Cell:
+    gates = NUM_GATES[name]
+    phase = Phase(0, gates, lstm_pointwise, lstm_pointwise_backward)
+    return Cell(gates, gates, (phase,), _lstm_output, _lstm_hidden, has_c=True)
 
 
 CELLS = {
-    "rnn_tanh": _elman(np.tanh, tanh_backward),
-    "rnn_relu": _elman(relu, relu_backward),
-    "gru": Cell(
-        3, 4, (Phase(0, 3, gru_pointwise, gru_pointwise_backward),), _taped_h, tapes_h=True
-    ),
+    "rnn_tanh": _elman("rnn_tanh"),
+    "rnn_relu": _elman("rnn_relu"),
+    "rnn": _elman("rnn"),
+    "gru": Cell(3, 4, (Phase(0, 3, gru_pointwise, gru_pointwise_backward),)),
     "gru_reset_before": Cell(
         3,
         3,
         (
             Phase(0, 2, gru_gates_pointwise, gru_gates_pointwise_backward),
-            Phase(
-                2,
-                3,
-                gru_candidate_pointwise,
-                gru_candidate_pointwise_backward,
-                lambda step: step.gates[0] * step.h_prev,
-            ),
+            Phase(2, 3, gru_candidate_pointwise, gru_candidate_pointwise_backward, _reset_operand),
         ),
-        _taped_h,
-        tapes_h=True,
     ),
-    "lstm": Cell(
-        4,
-        4,
-        (Phase(0, 4, lstm_pointwise, lstm_pointwise_backward),),
-        _lstm_output,
-        tapes_c=True,
-    ),
+    "lstm": _lstm("lstm"),
+    "lstm_coupled": _lstm("lstm_coupled"),
 }
