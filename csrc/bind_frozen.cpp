@@ -32,36 +32,38 @@ using Given = std::tuple<py::array_t<T>, py::array_t<T>, std::optional<py::array
 
 template <class T>
 std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::string& precision,
-                                  Index input_size, Index hidden_size, int directions,
-                                  const std::vector<Given<T>>& given) {
+                                  Index input_size, Index hidden_size, Index columns,
+                                  int directions, const std::vector<Given<T>>& given) {
   const CellKernels<T>& cell = find_cell<T>(cell_name);
-  const Index I = input_size, H = hidden_size, rows = cell.gates * H;
+  const Index I = input_size, H = hidden_size, P = columns, rows = cell.gates * H;
   std::vector<FrozenPart<T>> parts;
   std::vector<CheckedVariant> variants;  // keep their arrays until they are packed
   for (const auto& [w_ih, w_hh, b_ih, b_hh, variant] : given) {
-    const Index width = static_cast<int>(parts.size()) < directions ? I : directions * H;
+    const Index width = static_cast<int>(parts.size()) < directions ? I : directions * P;
     check_shape("w_ih", w_ih, {{"G·H", rows}, {"I", width}});
-    check_shape("w_hh", w_hh, {{"G·H", rows}, {"H", H}});
+    check_shape("w_hh", w_hh, {{"G·H", rows}, {"P", P}});
     if (b_ih) check_shape("b_ih", *b_ih, {{"G·H", rows}});
     if (b_hh) check_shape("b_hh", *b_hh, {{"G·H", rows}});
     variants.push_back(check_variant(find_cell<float>(cell_name), variant, H, w_ih));
+    if (variants.back().projected(H) != P) throw py::value_error("w_hr: not of the layer's P");
     parts.push_back(
         {{w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr},
          variant_of<T>(variants.back())});
   }
   const FrozenKernels<T>& kernels = find_precision(cell, precision);
-  if (std::max(I, directions * H) > kernels.max_depth) {
+  if (std::max({I, H, directions * P}) > kernels.max_depth) {
     throw py::value_error(text("precision: ", precision, " takes sizes of at most ",
-                               kernels.max_depth, ", got ", std::max(I, directions * H)));
+                               kernels.max_depth, ", got ", std::max({I, H, directions * P})));
   }
-  return std::make_shared<Frozen<T>>(cell, kernels, I, H, directions, parts);
+  return std::make_shared<Frozen<T>>(cell, kernels, I, H, P, directions, parts);
 }
 
 template <class T>
 py::tuple unpack(const Frozen<T>& frozen, int k) {
   const Index I = frozen.width(k), H = frozen.hidden_size, rows = frozen.cell.gates * H;
   using Sizes = std::vector<Index>;
-  py::array_t<T> w_ih(Sizes{rows, I}), w_hh(Sizes{rows, H}), b_ih(Sizes{rows}), b_hh(Sizes{rows});
+  py::array_t<T> w_ih(Sizes{rows, I}), w_hh(Sizes{rows, frozen.columns}), b_ih(Sizes{rows}),
+      b_hh(Sizes{rows});
   frozen.kernels.unpack(
       frozen.packed(k), I, H,
       {w_ih.mutable_data(), w_hh.mutable_data(), b_ih.mutable_data(), b_hh.mutable_data()});
@@ -87,12 +89,13 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     check_shape("x", x_, {{"T"}, {"B"}, {"I", frozen.width(k)}});
     check_float_of<T>("x", x_);
   }
-  const Index seq_len = x_.shape(0), B = x_.shape(1), H = frozen.hidden_size;
+  const Index seq_len = x_.shape(0), B = x_.shape(1), H = frozen.hidden_size, P = frozen.columns;
   for (const std::vector<Array>& state : states) {
     if (state.size() != of_each) throw py::value_error("states: not of this cell");
     for (std::size_t i = 0; i < of_each; ++i) {
       const char* const name = i == 0 ? "h0" : "c0";
-      check_shape(name, state[i], {{"B", B}, {"H", H}});
+      check_shape(name, state[i],
+                  {{"B", B}, i == 0 && P != H ? Axis{"P", P} : Axis{"H", i == 0 ? P : H}});
       check_float_of<T>(name, state[i]);
     }
   }
@@ -116,7 +119,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
       return static_cast<const T*>(kept.back().data());
     };
     const bool above = chained && i > 0;
-    py::array_t<T> y({seq_len, B, H}), h_n({B, H});
+    py::array_t<T> y({seq_len, B, P}), h_n({B, P});
     py::object c_n = py::none();
     call.in.shape = {seq_len, B, frozen.width(k + i), H};
     call.in.x = above    ? calls[static_cast<std::size_t>(i) - 1].y
@@ -127,7 +130,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     call.in.lengths = data<std::int64_t>(lengths);
     call.in.order = lengths ? order.data() : nullptr;
     call.in.reverse = (k + i) % frozen.directions == 1;
-    call.in.P = H;
+    call.in.P = P;
     call.in.variant = frozen.variant(k + i);
     call.packed = frozen.packed(k + i);
     call.y = y.mutable_data();
@@ -152,10 +155,10 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
 template <class T>
 py::tuple read_state(Stream<T>& stream) {
   const Frozen<T>& frozen = *stream.frozen;
-  const std::vector<Index> shape{frozen.parts(), stream.batch_size, frozen.hidden_size};
-  py::array_t<T> h(shape);
+  using Sizes = std::vector<Index>;
+  py::array_t<T> h(Sizes{frozen.parts(), stream.batch_size, frozen.columns});
   std::optional<py::array_t<T>> c;
-  if (frozen.cell.has_c) c.emplace(shape);
+  if (frozen.cell.has_c) c.emplace(Sizes{frozen.parts(), stream.batch_size, frozen.hidden_size});
   if (!stream.read_state(h.mutable_data(), c ? c->mutable_data() : nullptr)) throw_busy();
   if (!c) return py::make_tuple(h);
   return py::make_tuple(h, *c);
@@ -165,12 +168,13 @@ py::tuple read_state(Stream<T>& stream) {
 template <class T>
 void write_state(Stream<T>& stream, const Maybe& h_, const Maybe& c_) {
   const Frozen<T>& frozen = *stream.frozen;
-  for (const Maybe& given : {h_, c_}) {
-    if (!given) continue;
-    check_shape("state", *given,
-                {{"L", frozen.parts()}, {"B", stream.batch_size}, {"H", frozen.hidden_size}});
+  const auto check = [&](const Maybe& given, const Axis& columns) {
+    if (!given) return;
+    check_shape("state", *given, {{"L", frozen.parts()}, {"B", stream.batch_size}, columns});
     check_float_of<T>("state", *given);
-  }
+  };
+  check(h_, {frozen.columns == frozen.hidden_size ? "H" : "P", frozen.columns});
+  check(c_, {"H", frozen.hidden_size});
   const Maybe h = h_ ? Maybe(native(*h_)) : std::nullopt;
   const Maybe c = c_ ? Maybe(native(*c_)) : std::nullopt;
   if (!stream.write_state(data<T>(h), data<T>(c))) throw_busy();

@@ -27,11 +27,13 @@ constexpr double long_step = 128 * 1024;
 
 template <class T>
 Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
-                  Index hidden_size_, int directions_, const std::vector<FrozenPart<T>>& parts)
+                  Index hidden_size_, Index columns_, int directions_,
+                  const std::vector<FrozenPart<T>>& parts)
     : cell(cell_),
       kernels(kernels_),
       input_size(input_size_),
       hidden_size(hidden_size_),
+      columns(columns_),
       directions(directions_) {
   std::vector<std::size_t> offsets;
   for (int k = 0; k < static_cast<int>(parts.size()); ++k) {
@@ -69,19 +71,20 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
                   Interrupted interrupted)
     : frozen(std::move(frozen_)), batch_size(batch_size_), interrupted_(interrupted) {
   const Frozen<T>& f = *frozen;
-  const std::size_t state = aligned(state_values() * sizeof(T));
+  const std::size_t of_h = aligned(values_of_h() * sizeof(T));
+  const std::size_t of_c = f.cell.has_c ? aligned(values_of_c() * sizeof(T)) : 0;
   Index widest = 0;
   for (int k = 0; k < f.parts(); ++k) widest = std::max(widest, f.width(k));
   const std::size_t scratch = f.kernels.step_bytes(batch_size, widest, f.hidden_size);
-  char* const start = zeroed(memory_, (f.cell.has_c ? 4 : 2) * state + scratch);
+  char* const start = zeroed(memory_, 2 * (of_h + of_c) + scratch);
   for (int i = 0; i < 2; ++i) {
-    h_[i] = reinterpret_cast<T*>(start + static_cast<std::size_t>(i) * state);
-    c_[i] = f.cell.has_c ? reinterpret_cast<T*>(start + static_cast<std::size_t>(2 + i) * state)
-                         : nullptr;
+    char* const own = start + static_cast<std::size_t>(i) * (of_h + of_c);
+    h_[i] = reinterpret_cast<T*>(own);
+    c_[i] = f.cell.has_c ? reinterpret_cast<T*>(own + of_h) : nullptr;
   }
   tokens_.resize(static_cast<std::size_t>(batch_size));
-  scratch_ = start + (f.cell.has_c ? 4 : 2) * state;
-  const Index layer = batch_size * f.hidden_size;
+  scratch_ = start + 2 * (of_h + of_c);
+  const Index layer = batch_size * f.columns, cells = batch_size * f.hidden_size;
   for (int i = 0; i < 2; ++i) {
     for (int k = 0; k < f.parts(); ++k) {
       Step<T> step{};
@@ -95,8 +98,8 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
       step.h_prev = h_[i] + k * layer;
       step.h = h_[1 - i] + k * layer;
       if (f.cell.has_c) {
-        step.c_prev = c_[i] + k * layer;
-        step.c = c_[1 - i] + k * layer;
+        step.c_prev = c_[i] + k * cells;
+        step.c = c_[1 - i] + k * cells;
       }
       steps_[i].push_back(step);
     }
@@ -104,7 +107,12 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
 }
 
 template <class T>
-std::size_t Stream<T>::state_values() const {
+std::size_t Stream<T>::values_of_h() const {
+  return static_cast<std::size_t>(frozen->parts() * batch_size * frozen->columns);
+}
+
+template <class T>
+std::size_t Stream<T>::values_of_c() const {
   return static_cast<std::size_t>(frozen->parts() * batch_size * frozen->hidden_size);
 }
 
@@ -112,7 +120,7 @@ template <class T>
 bool Stream<T>::is_long() const {
   double work = 0;
   for (const Step<T>& step : steps_[0]) {
-    work += double(frozen->cell.gates * step.H) * double(step.I + step.H) * double(step.B);
+    work += double(frozen->cell.gates * step.H) * double(step.I + frozen->columns) * double(step.B);
   }
   return work >= long_step;
 }
@@ -143,7 +151,7 @@ StreamStatus Stream<T>::step(const void* x, const std::int64_t* tokens, void* y)
     frozen->kernels.step(steps.data(), static_cast<int>(steps.size()), scratch_, team);
     if (!team.cancelled()) {
       std::memcpy(y, steps.back().h,
-                  static_cast<std::size_t>(batch_size * frozen->hidden_size) * sizeof(T));
+                  static_cast<std::size_t>(batch_size * frozen->columns) * sizeof(T));
       current_ = 1 - current_;
       status = StreamStatus::done;
     }
@@ -157,8 +165,8 @@ StreamStatus Stream<T>::step(const void* x, const std::int64_t* tokens, void* y)
 template <class T>
 bool Stream<T>::read_state(T* h, T* c) {
   if (busy_.exchange(true, std::memory_order_acquire)) return false;
-  std::memcpy(h, h_[current_], state_values() * sizeof(T));
-  if (c != nullptr) std::memcpy(c, c_[current_], state_values() * sizeof(T));
+  std::memcpy(h, h_[current_], values_of_h() * sizeof(T));
+  if (c != nullptr) std::memcpy(c, c_[current_], values_of_c() * sizeof(T));
   busy_.store(false, std::memory_order_release);
   return true;
 }
@@ -166,15 +174,15 @@ bool Stream<T>::read_state(T* h, T* c) {
 template <class T>
 bool Stream<T>::write_state(const T* h, const T* c) {
   if (busy_.exchange(true, std::memory_order_acquire)) return false;
-  const auto write = [this](T* to, const T* from) {
+  const auto write = [](T* to, const T* from, std::size_t values) {
     if (from != nullptr) {
-      std::memcpy(to, from, state_values() * sizeof(T));
+      std::memcpy(to, from, values * sizeof(T));
     } else if (to != nullptr) {
-      std::memset(to, 0, state_values() * sizeof(T));
+      std::memset(to, 0, values * sizeof(T));
     }
   };
-  write(h_[current_], h);
-  write(c_[current_], c);
+  write(h_[current_], h, values_of_h());
+  write(c_[current_], c, values_of_c());
   busy_.store(false, std::memory_order_release);
   return true;
 }

@@ -23,12 +23,12 @@ template <class T>
 class Frozen {
  public:
   Frozen(const CellKernels<T>& cell, const FrozenKernels<T>& kernels, Index input_size,
-         Index hidden_size, int directions, const std::vector<FrozenPart<T>>& parts);
+         Index hidden_size, Index columns, int directions, const std::vector<FrozenPart<T>>& parts);
 
   [[nodiscard]] int parts() const { return static_cast<int>(packed_.size()); }
   // I of a part.
   [[nodiscard]] Index width(int k) const {
-    return k < directions ? input_size : directions * hidden_size;
+    return k < directions ? input_size : directions * columns;
   }
   [[nodiscard]] const void* packed(int k) const { return packed_[static_cast<std::size_t>(k)]; }
   [[nodiscard]] const Variant<T>& variant(int k) const {
@@ -39,6 +39,7 @@ class Frozen {
   const CellKernels<T>& cell;
   const FrozenKernels<T>& kernels;
   const Index input_size, hidden_size;
+  const Index columns;  // P, of h
   const int directions;
 
  private:
@@ -71,7 +72,7 @@ class Stream final : public AnyStream {
 
   StreamStatus step(const void* x, const std::int64_t* tokens, void* y) override;
   [[nodiscard]] bool is_long() const override;
-  // h and c are [L, B, H]; c is null without a cell state. False where the stream is busy.
+  // h is [L, B, P], c [L, B, H]; c is null without a cell state. False where the stream is busy.
   bool read_state(T* h, T* c);
   // Null stands for 0.
   bool write_state(const T* h, const T* c);
@@ -80,7 +81,8 @@ class Stream final : public AnyStream {
   const Index batch_size;
 
  private:
-  [[nodiscard]] std::size_t state_values() const;
+  [[nodiscard]] std::size_t values_of_h() const;
+  [[nodiscard]] std::size_t values_of_c() const;
   bool take_tokens(const std::int64_t* tokens);
 
   Interrupted interrupted_;
@@ -88,7 +90,7 @@ class Stream final : public AnyStream {
   // A step reads one state and writes the other: one that is interrupted has changed nothing.
   int current_ = 0;
   Scratch memory_;
-  T *h_[2], *c_[2];  // [L, B, H]
+  T *h_[2], *c_[2];  // [L, B, P] and [L, B, H]
   void* scratch_;
   std::vector<std::int64_t>
       tokens_;  // [B] the stream's own copy: the caller's could change after the check

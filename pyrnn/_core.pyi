@@ -122,6 +122,7 @@ class Frozen_float32:
         precision: str,
         input_size: int,
         hidden_size: int,
+        proj_size: int,
         directions: int,
         parts: list[tuple[Any, ...]],
     ) -> None: ...

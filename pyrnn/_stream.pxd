@@ -7,12 +7,13 @@ cdef class Stream:
     cdef readonly Py_ssize_t batch_size
     cdef readonly Py_ssize_t input_size
     cdef readonly Py_ssize_t hidden_size
+    cdef readonly Py_ssize_t columns  # of h: hidden_size without a projection
     cdef object _core  # owns what _handle points to
     cdef void* _handle
     cdef int _typenum
     cdef bint _is_long
 
-    # x (batch_size, input_size) -> h (batch_size, hidden_size), which may overlap x. Both are arrays of
+    # x (batch_size, input_size) -> h (batch_size, columns), which may overlap x. Both are arrays of
     # the caller's, C-contiguous and of these sizes: nothing is checked but the dtype and the tokens. They
     # may be called without the GIL and take it only to raise.
     cdef int step_float32(self, const float* x, float* h) except -1 nogil

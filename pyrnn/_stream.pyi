@@ -13,6 +13,7 @@ class Stream:
     batch_size: int
     input_size: int
     hidden_size: int
+    columns: int
 
     def __init__(self, frozen: Any, batch_size: int = 1) -> None: ...
     def step(self, x_t: npt.ArrayLike | np.integer[Any], out: _Array | None = None) -> _Array: ...

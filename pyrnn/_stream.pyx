@@ -42,10 +42,10 @@ cdef class Stream:
     ----------
     frozen : Frozen
         The layer.
-    batch_size, input_size, hidden_size : int
-        B, I and H.
+    batch_size, input_size, hidden_size, columns : int
+        B, I, H and P: the columns of h, H without a projection.
     state : ndarray or tuple of two ndarrays
-        A copy of the state: h (L, B, H), for the LSTM (h, c).
+        A copy of the state: h (L, B, P), for the LSTM (h, c), c (L, B, H).
 
     Examples
     --------
@@ -64,6 +64,7 @@ cdef class Stream:
         self.batch_size = checked_integer("batch_size", batch_size, 0)
         self.input_size = frozen.input_size
         self.hidden_size = frozen.hidden_size
+        self.columns = frozen._columns
         self._core = frozen._new_stream(self.batch_size)
         self._handle = PyCapsule_GetPointer(self._core.handle(), "pyrnn._core.stream")
         self._typenum = cnp.NPY_FLOAT32 if frozen.dtype == np.float32 else cnp.NPY_FLOAT64
@@ -123,8 +124,8 @@ cdef class Stream:
                 tokens = <const int64_t*>cnp.PyArray_DATA(x)
                 single = cnp.PyArray_NDIM(x) == 0
         if out is None:
-            sizes[0] = self.hidden_size if single else self.batch_size
-            sizes[1] = self.hidden_size
+            sizes[0] = self.columns if single else self.batch_size
+            sizes[1] = self.columns
             y = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
         else:
             self._check_out(out, single)
@@ -252,17 +253,18 @@ cdef class Stream:
         if cnp.PyArray_TYPE(y) != self._typenum:
             raise TypeError(f"out: expected {self.frozen.dtype.name}, got {out.dtype.name}")
         if single:
-            right = cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == self.hidden_size
+            right = cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == self.columns
         else:
             right = (
                 cnp.PyArray_NDIM(y) == 2
                 and cnp.PyArray_DIM(y, 0) == self.batch_size
-                and cnp.PyArray_DIM(y, 1) == self.hidden_size
+                and cnp.PyArray_DIM(y, 1) == self.columns
             )
         if not right:
-            symbols, sizes = ("(H,)", (self.hidden_size,))
+            of_h = "H" if self.columns == self.hidden_size else "P"
+            symbols, sizes = (f"({of_h},)", (self.columns,))
             if not single:
-                symbols, sizes = ("(B, H)", (self.batch_size, self.hidden_size))
+                symbols, sizes = (f"(B, {of_h})", (self.batch_size, self.columns))
             raise ValueError(
                 f"out: expected shape {symbols} = {shape_text(sizes)}, got {shape_text(out.shape)}"
             )

@@ -14,12 +14,16 @@ from dataclasses import replace
 import numpy as np
 
 from . import _core
+from .kernel_variant import kernel_variant, variant_arrays
 from .reference.scan import scan_forward
 from .tape import Array, CheckpointTape, LayerInputs
+from .variants import Variant
 
 State = tuple[Array, Array | None]  # h and c of one layer, [B, H], or their gradients
 DState = tuple[Array | None, Array | None]
-Sums = tuple[Array, Array, Array | None, Array | None]  # dw_ih, dw_hh, db_ih, db_hh
+# dw_ih, dw_hh, db_ih, db_hh and the gradients of the arrays of a variant; None where there is none
+Sums = list[Array | None]
+Variants = Sequence[Variant | None]  # one a layer
 
 # Every chunk packs the weights anew, which takes as long as about a hundred (step, row) pairs.
 _ROWS_OF_A_CHUNK = 8192
@@ -29,55 +33,63 @@ _LEAST_STEPS = 16
 
 def forward(
     cell: str,
+    variants: Variants,
     x: Array,  # [T, B, I] or tokens [T, B]
     layers: Sequence[LayerInputs],
     lengths: Array | None,  # [B]
     reverse: bool,
     steps: int,
     save: bool,
-) -> tuple[Array, list[State], CheckpointTape | None]:
-    """y of the last layer, the final states of each, and the tape with one state a chunk."""
-    x, lowest, lengths = _check(cell, x, layers[0], lengths)
-    checked = _check_upper(cell, lowest, layers[1:])
+    return_cells: bool = False,
+) -> tuple[Array, list[State], CheckpointTape | None, Array | None]:
+    """y of the last layer, the final states of each, the tape with one state a chunk, every c_t."""
+    x, lowest, lengths = _check(cell, variants[0], x, layers[0], lengths)
+    checked = _check_upper(cell, variants, lowest, layers[1:])
     h0, c0 = checked[0][:2]
     count = max(-(-len(x) // steps) - 1, 0)
     h = np.empty((count, len(layers), *h0.shape), h0.dtype)
-    c = None if c0 is None else np.empty_like(h)
+    c = None if c0 is None else np.empty((count, len(layers), *c0.shape), c0.dtype)
     y = np.empty((len(x), *h0.shape), h0.dtype)
-    states = _run(cell, x, checked, lengths, reverse, steps, y, (h, c) if save else None)
-    tape = CheckpointTape(cell, x, checked, lengths, reverse, steps, h, c) if save else None
-    return y, states, tape
+    cells = np.empty((len(x), *c0.shape), c0.dtype) if return_cells and c0 is not None else None
+    states = _run(
+        cell, variants, x, checked, lengths, reverse, steps, y, (h, c) if save else None, cells
+    )
+    of_layers = () if all(variant is None for variant in variants) else tuple(variants)
+    tape = CheckpointTape(cell, x, checked, lengths, reverse, steps, h, c, of_layers)
+    return y, states, tape if save else None, cells
 
 
 def backward(
     tape: CheckpointTape,
     dy: Array | None,  # [T, B, H] of the last layer
     dlast: Sequence[DState],
+    dcells: Array | None = None,  # [T, B, H] of the last layer
 ) -> tuple[Array | None, list[State], list[Sums]]:
     """dx of the lowest layer, None for tokens; each layer's dh0, dc0 and gradients of weights."""
     dx = np.empty(tape.x.shape, tape.dtype) if tape.x.ndim == 3 else None
-    sums = [_zeros_like(layer) for layer in tape.layers]
+    variants = _variants_of(tape)
+    sums = [
+        [
+            None if array is None else np.zeros_like(array)
+            for array in (*layer[2:], *variant_arrays(v))
+        ]
+        for layer, v in zip(tape.layers, variants, strict=True)
+    ]
     dstates: list[DState] = list(dlast)
     for n, start, stop in reversed(list(_chunks(len(tape.x), tape.steps, tape.reverse))):
         runs = _run_again(tape, n, start, stop)
         above = None if dy is None else dy[start:stop]
+        of_cells = None if dcells is None else dcells[start:stop]
         while runs:
             inputs, saved = runs.pop()
             k = len(runs)
             below = np.empty_like(inputs[0]) if k > 0 else None if dx is None else dx[start:stop]
             _, *dstate = _core.backward_chunk(
-                tape.cell,
-                inputs,
-                saved,
-                tape.reverse,
-                above,
-                *dstates[k],
-                None,
-                start,
-                (below, *sums[k], *[None] * 8),
-            )
+                tape.cell, inputs, saved, tape.reverse, above, *dstates[k], of_cells, start,
+                (below, *sums[k]),
+            )  # fmt: skip
             dstates[k] = (dstate[0], dstate[1])
-            above = below
+            above, of_cells = below, None
     return dx, dstates, sums  # type: ignore[return-value]
 
 
@@ -87,9 +99,14 @@ def unstacked(tape: CheckpointTape) -> list[CheckpointTape]:
     x = tape.x
     for k, layer in enumerate(tape.layers):
         c = None if tape.c is None else tape.c[:, k : k + 1]
-        tapes.append(replace(tape, x=x, layers=(layer,), h=tape.h[:, k : k + 1], c=c))
+        of_one = tape.variants[k : k + 1]
+        tapes.append(
+            replace(tape, x=x, layers=(layer,), h=tape.h[:, k : k + 1], c=c, variants=of_one)
+        )
         if k + 1 < len(tape.layers):
-            x = scan_forward(tape.cell, x, *layer, tape.lengths, tape.reverse, False)[0]
+            x = scan_forward(
+                tape.cell, x, *layer, tape.lengths, tape.reverse, False, None, *of_one
+            )[0]
     return tapes
 
 
@@ -113,6 +130,7 @@ def steps_of_inference(batch_size: int) -> int:
 
 def infer(
     cell: str,
+    variants: Variants,
     x: Array,  # [T, B, I] or tokens [T, B]
     layers: Sequence[LayerInputs],
     lengths: Array | None,  # [B]
@@ -121,18 +139,19 @@ def infer(
 ) -> tuple[Array, list[State]]:
     """y of the last layer, (T, B, H) or (B, T, H), and the final states; x may be strided."""
     seq_len, batch_size = x.shape[:2]
-    _, lowest, _ = _check(cell, x[:0], layers[0], None)
-    checked = _check_upper(cell, lowest, layers[1:])
+    _, lowest, _ = _check(cell, variants[0], x[:0], layers[0], None)
+    checked = _check_upper(cell, variants, lowest, layers[1:])
     lengths = _core.check_lengths(lengths, seq_len, batch_size)
     shape = (batch_size, seq_len) if batch_first else (seq_len, batch_size)
     y = np.empty((*shape, lowest.h0.shape[1]), lowest.h0.dtype)
     steps = steps_of_inference(batch_size)
     into = y.swapaxes(0, 1) if batch_first else y
-    return y, _run(cell, x, checked, lengths, reverse, steps, into, None)
+    return y, _run(cell, variants, x, checked, lengths, reverse, steps, into, None)
 
 
 def _run(
     cell: str,
+    variants: Variants,
     x: Array,
     layers: Sequence[LayerInputs],
     lengths: Array | None,
@@ -140,6 +159,7 @@ def _run(
     steps: int,
     y: Array,
     kept: State | None,  # [N, L, B, H]
+    cells: Array | None = None,  # [T, B, H] of the last layer
 ) -> list[State]:
     states: list[State] = [(layer.h0, layer.c0) for layer in layers]
     last = len(layers) - 1
@@ -150,12 +170,15 @@ def _run(
                     of_layers[n - 1] = parts
         above, into = x[start:stop], y[start:stop]
         for k, layer in enumerate(layers):
-            inputs = (above, *states[k], *layer[2:], lengths, None)
+            inputs = (above, *states[k], *layer[2:], lengths, kernel_variant(variants[k]))
             direct = k == last and into.flags.c_contiguous
-            above, h, c, _, _ = _core.forward_chunk(
-                cell, inputs, reverse, False, start, into if direct else None
+            keeps = k == last and cells is not None
+            above, h, c, _, saved = _core.forward_chunk(
+                cell, inputs, reverse, keeps, start, into if direct else None
             )
             states[k] = h, c
+            if keeps and cells is not None and saved is not None:
+                cells[start:stop] = saved[2]
         if not into.flags.c_contiguous:
             into[...] = above
     return states
@@ -167,11 +190,12 @@ def _run_again(
     """Inputs and tape of every layer in the n-th chunk that ran."""
     runs: list[tuple[_core._Call, _core._Saved | None]] = []
     above = tape.x[start:stop]
+    variants = _variants_of(tape)
     for k, layer in enumerate(tape.layers):
         h, c = layer[:2]
         if n > 0:
             h, c = tape.h[n - 1, k], None if tape.c is None else tape.c[n - 1, k]
-        inputs = (above, h, c, *layer[2:], tape.lengths, None)
+        inputs = (above, h, c, *layer[2:], tape.lengths, kernel_variant(variants[k]))
         above, *_, saved = _core.forward_chunk(tape.cell, inputs, tape.reverse, True, start, None)
         runs.append((inputs, saved))
     return runs
@@ -185,24 +209,25 @@ def _chunks(seq_len: int, steps: int, reverse: bool) -> Iterator[tuple[int, int,
 
 
 def _check(
-    cell: str, x: Array, layer: LayerInputs, lengths: Array | None
+    cell: str, variant: Variant | None, x: Array, layer: LayerInputs, lengths: Array | None
 ) -> tuple[Array, LayerInputs, Array | None]:
     """The arguments native and contiguous, their shapes agreeing."""
-    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(cell, x, *layer, lengths, None)
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
+        cell, x, *layer, lengths, kernel_variant(variant)
+    )
     return x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh), lengths
 
 
 def _check_upper(
-    cell: str, lowest: LayerInputs, above: Sequence[LayerInputs]
+    cell: str, variants: Variants, lowest: LayerInputs, above: Sequence[LayerInputs]
 ) -> tuple[LayerInputs, ...]:
     """All layers, each one's input as wide as the output of the one below."""
     checked = [lowest]
-    for layer in above:
+    for variant, layer in zip(variants[1:], above, strict=True):
         no_steps = np.empty((0, *checked[-1].h0.shape), lowest.h0.dtype)
-        checked.append(_check(cell, no_steps, layer, None)[1])
+        checked.append(_check(cell, variant, no_steps, layer, None)[1])
     return tuple(checked)
 
 
-def _zeros_like(layer: LayerInputs) -> Sums:
-    biases = [None if b is None else np.zeros_like(b) for b in (layer.b_ih, layer.b_hh)]
-    return np.zeros_like(layer.w_ih), np.zeros_like(layer.w_hh), biases[0], biases[1]
+def _variants_of(tape: CheckpointTape) -> Variants:
+    return tape.variants or (None,) * len(tape.layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -18,9 +17,12 @@ from ._core import (
 )
 from .backends import use_reference
 from .checks import checked_array
+from .dispatch import forward
+from .kernel_variant import kernel_variant, with_arrays
 from .layout import Stacked, checked_lengths, from_time_major
-from .tape import Array
-from .weights import GATES, parameter_shapes
+from .parameters import ARRAYS, PLAIN
+from .tape import Array, LayerInputs
+from .variants import VARIANT_ARRAYS, Variant
 
 if TYPE_CHECKING:
     from ._stream import Stream
@@ -91,23 +93,26 @@ class Frozen(Stacked, Generic[State]):
         self.dtype = np.dtype(dtypes[precision])
         self.input_size = layer.input_size
         self.hidden_size = layer.hidden_size
+        self.proj_size = layer.proj_size
         self.num_layers = layer.num_layers
         self.batch_first = layer.batch_first
         self.bidirectional = layer.bidirectional
         self._text = repr(layer)
         self._states = layer._states
         self._kernel = layer._kernel
-        self._options = layer._keywords()
-        self._forward_op: Callable[..., tuple[Any, ...]] = layer._forward_op
-        gates, parts = len(GATES[layer._cell]), []
+        self._variants: list[Variant | None] = []
+        parts = []
         for k, names in enumerate(layer._names):
-            width = self.input_size if k < self._directions else self._directions * self.hidden_size
-            shapes = parameter_shapes(gates, width, self.hidden_size, layer.bias)
-            arrays = [
-                checked_array(name, layer.params[name], layer.dtype, symbols, shape)
-                for name, symbols, shape in zip(names, _SYMBOLS, shapes, strict=False)
-            ]
-            parts.append((*arrays, *[None] * (4 - len(arrays))))
+            shapes = layer._shapes(k)
+            arrays = {
+                kind: checked_array(
+                    name, layer.params[name], layer.dtype, _SYMBOLS[ARRAYS[kind]], shapes[kind]
+                )
+                for kind, name in names.items()
+            }
+            parts.append(tuple(arrays.get(kind) for kind in PLAIN))
+            variant = layer._variant(k, None)
+            self._variants.append(None if variant is None else self._converted(variant))
         self._pack(parts)
 
     def __call__(
@@ -144,8 +149,7 @@ class Frozen(Stacked, Generic[State]):
         """
         x, layout = self._checked_input(np.asarray(x))
         batch, count = x.shape[1], self._directions
-        zeros = np.zeros((batch, self.hidden_size), self.dtype)
-        states = [[zeros] * len(self._states)] * self._parts
+        states = [self._zeros(batch)] * self._parts
         if state is not None:
             given = self._split("state", state, batch, layout)
             states = [list(of_k) for of_k in zip(*given, strict=True)]
@@ -197,15 +201,24 @@ class Frozen(Stacked, Generic[State]):
         vars(self).update(state)
         self._pack(parts)
 
+    def _converted(self, variant: Variant) -> Variant:
+        """With copies of its arrays in the dtype of the frozen layer."""
+        arrays = {name: getattr(variant, name) for name in VARIANT_ARRAYS}
+        copies = {n: np.array(a, self.dtype, order="C") for n, a in arrays.items() if a is not None}
+        return with_arrays(variant, copies, None)
+
     def _pack(self, parts: list[tuple[Array | None, ...]]) -> None:
         converted = [
-            (*(a if a is None else np.ascontiguousarray(a, self.dtype) for a in part), None)
-            for part in parts
+            (
+                *(a if a is None else np.ascontiguousarray(a, self.dtype) for a in part),
+                kernel_variant(variant),
+            )
+            for part, variant in zip(parts, self._variants, strict=True)
         ]
         kind = Frozen_float32 if self.dtype == np.float32 else Frozen_float64
         self._packed: Frozen_float32 = kind(
-            self._kernel, self.precision, self.input_size, self.hidden_size, self._directions,
-            converted,
+            self._kernel, self.precision, self.input_size, self.hidden_size, self._columns,
+            self._directions, converted,
         )  # fmt: skip
 
     def _run(
@@ -227,7 +240,7 @@ class Frozen(Stacked, Generic[State]):
         """The same bits without a whole sequence of any lower layer."""
         if lengths is not None and not use_reference():
             lengths = check_lengths(lengths, len(x), x.shape[1])
-        y = np.empty((len(x), x.shape[1], self.hidden_size), self.dtype)
+        y = np.empty((len(x), x.shape[1], self._columns), self.dtype)
         for start in range(0, len(x), steps):
             some = x[start : start + steps]
             left = None if lengths is None else np.clip(lengths - start, 0, len(some))
@@ -241,12 +254,16 @@ class Frozen(Stacked, Generic[State]):
             return self._packed.forward(k, x, states, lengths)
         results: list[tuple[Array, ...]] = []
         for i, of_part in enumerate(states, k):
-            y, *after, _ = self._forward_op(
-                results[-1][0] if results and self._directions == 1 else x, *of_part,
-                *self._packed.unpack(i), lengths=lengths, reverse=i % self._directions == 1,
-                save=False, **self._options,
+            h0, c0 = of_part if len(of_part) == 2 else (of_part[0], None)
+            layer = LayerInputs(h0, c0, *self._packed.unpack(i))
+            made = forward(
+                self._kernel, self._variants[i],
+                results[-1][0] if results and self._directions == 1 else x,
+                layer, None if lengths is None else np.asarray(lengths),
+                i % self._directions == 1, save=False,
             )  # fmt: skip
-            results.append((y, *after))
+            after = (made.h_n,) if made.c_n is None else (made.h_n, made.c_n)
+            results.append((made.y, *after))
         return results
 
     # --- for the stream, which is compiled ---
@@ -269,4 +286,11 @@ class Frozen(Stacked, Generic[State]):
         return [*parts, *[None] * (2 - len(parts))]
 
 
-_SYMBOLS = ("(G·H, I)", "(G·H, H)", "(G·H,)", "(G·H,)")
+_SYMBOLS = {
+    "w_ih": "(G·H, I)",
+    "w_hh": "(G·H, P)",
+    "w_hr": "(P, H)",
+    "w_peephole": "(G-1, H[, H])",
+    **dict.fromkeys(("b_ih", "b_hh", *VARIANT_ARRAYS[2:6]), "(G·H,)"),
+    **dict.fromkeys(VARIANT_ARRAYS[6:], "(H,)"),
+}

@@ -30,8 +30,32 @@ def uniform(
     return rng.uniform(-bound, bound, size=shape).astype(dtype)
 
 
-def orthogonal(rng: np.random.Generator, blocks: int, size: int, dtype: np.dtype[Any]) -> Array:
+def starting_value(
+    kind: str,
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    hidden_size: int,
+    dtype: np.dtype[Any],
+    is_orthogonal: bool,
+) -> Array:
+    """Of one parameter: a layer norm starts as the identity."""
+    if kind.startswith("ln_"):
+        return np.full(shape, 1.0 if kind.endswith("weight") else 0.0, dtype)
+    if is_orthogonal and kind == "weight_hh":
+        return orthogonal(rng, shape[0] // hidden_size, hidden_size, dtype, shape[1])
+    return uniform(rng, shape, hidden_size, dtype)
+
+
+def orthogonal(
+    rng: np.random.Generator,
+    blocks: int,
+    size: int,
+    dtype: np.dtype[Any],
+    columns: int | None = None,
+) -> Array:
     """``blocks`` random orthogonal matrices (size, size), one below the other.
+
+    With ``columns`` (size, columns), whose rows or columns, whichever are fewer, are orthonormal.
 
     Each is drawn uniformly over the orthogonal group: the Q of a normal matrix, with the signs of
     R's diagonal made positive (Mezzadri, "How to generate random matrices from the classical
@@ -47,7 +71,9 @@ def orthogonal(rng: np.random.Generator, blocks: int, size: int, dtype: np.dtype
     True
     """
     drawn = []
+    columns = size if columns is None else columns
     for _ in range(blocks):
-        q, r = np.linalg.qr(rng.standard_normal((size, size)))
-        drawn.append(q * np.copysign(1.0, np.diag(r)))
+        q, r = np.linalg.qr(rng.standard_normal((max(size, columns), min(size, columns))))
+        q = q * np.copysign(1.0, np.diag(r))
+        drawn.append(q if columns <= size else q.T)
     return np.concatenate(drawn).astype(dtype)

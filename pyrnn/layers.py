@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from . import ops
-from .checks import checked_number
+from .checks import checked_integer, checked_number
 from .stack import Recurrent
 from .tape import Array
 
 __all__ = ["GRU", "LSTM", "RNN"]
+
+Activation = str | tuple[Any, ...]
 
 
 class RNN(Recurrent[Array]):
@@ -20,8 +23,10 @@ class RNN(Recurrent[Array]):
     ----------
     input_size, hidden_size, num_layers : int
         I, H and L, each at least 1.
-    nonlinearity : {"tanh", "relu"}
-        phi.
+    nonlinearity : str or tuple
+        phi: "tanh", "relu" or another name of ONNX's list, or (name, alpha, beta): affine,
+        leaky_relu, thresholded_relu, scaled_tanh, hard_sigmoid, elu, softsign, softplus, sigmoid,
+        identity.
     bias : bool
         False: no ``bias_ih`` and ``bias_hh``.
     batch_first : bool
@@ -38,13 +43,25 @@ class RNN(Recurrent[Array]):
     init : {"uniform", "orthogonal"}
         All parameters uniform in ±1/sqrt(H), as in PyTorch; or each H-by-H block of ``weight_hh``
         a random orthogonal matrix and the rest uniform.
+    clip : float, optional
+        Clamp every sum to ±clip ahead of its activation, as ONNX does.
+    layer_norm : bool
+        Normalise ``W_ih x`` and ``W_hh h`` over their rows, each with a gain and a bias of its own
+        (Ba, Kiros & Hinton, arXiv:1607.06450).
+    zoneout : float
+        In ``forward``, keep each unit of the state before with this probability; else blend the two
+        states in that proportion (Krueger et al., ICLR 2017).
+    recurrent_dropout : float
+        In ``forward`` alone, drop units of ``h_{t-1}`` ahead of ``W_hh`` with this probability, the
+        same ones at every step of a sequence (Gal & Ghahramani, NeurIPS 2016).
 
     Attributes
     ----------
     params : dict of str to ndarray
         ``weight_ih_l0`` (H, I), ``weight_hh_l0`` (H, H), ``bias_ih_l0`` and ``bias_hh_l0`` (H),
-        then ``..._l0_reverse``, ``..._l1`` (whose I is S*H) and so on. An optimiser may update
-        them in place; the next call uses the new values.
+        then, with ``layer_norm``, ``ln_ih_weight_l0``, ``ln_ih_bias_l0``, ``ln_hh_weight_l0`` and
+        ``ln_hh_bias_l0`` (H); then ``..._l0_reverse``, ``..._l1`` (whose I is S*H) and so on. An
+        optimiser may update them in place; the next call uses the new values.
 
     Raises
     ------
@@ -65,21 +82,15 @@ class RNN(Recurrent[Array]):
     ((5, 2, 8), (2, 2, 4))
     """
 
-    _cell = "RNN"
-    _forward_op = staticmethod(ops.rnn_forward)
-    _backward_op = staticmethod(ops.rnn_backward)
-    _options = ("nonlinearity",)
-
-    @property
-    def _kernel(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+    _family = "rnn"
+    _options = ("nonlinearity", "clip", "zoneout", "recurrent_dropout")
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activation = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -88,10 +99,14 @@ class RNN(Recurrent[Array]):
         dtype: npt.DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
         init: str = "uniform",
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
+        self.clip, self.layer_norm = clip, bool(layer_norm)
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dtype, rng, init,
@@ -110,8 +125,10 @@ class GRU(Recurrent[Array]):
         As for :class:`RNN`.
     reset_after : bool
         False: ``n = tanh(W_in x_t + b_in + W_hn (r * h_{t-1}) + b_hn)``, as first published.
-    dtype, rng, init
-        As for :class:`RNN`.
+    dtype, rng, init, clip, layer_norm, zoneout, recurrent_dropout
+        As for :class:`RNN`; ``layer_norm`` needs ``reset_after``.
+    activation, gate_activation : str or tuple
+        What n, and r and z, go through in place of tanh and the sigmoid; names as for :class:`RNN`.
 
     Attributes
     ----------
@@ -141,14 +158,10 @@ class GRU(Recurrent[Array]):
     ((2, 5, 4), (2, 2, 4))
     """
 
-    _cell = "GRU"
-    _forward_op = staticmethod(ops.gru_forward)
-    _backward_op = staticmethod(ops.gru_backward)
-    _options = ("reset_after",)
-
-    @property
-    def _kernel(self) -> str:
-        return "gru" if self.reset_after else "gru_reset_before"
+    _family = "gru"
+    _options = (
+        "reset_after", "activation", "gate_activation", "clip", "zoneout", "recurrent_dropout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -164,8 +177,22 @@ class GRU(Recurrent[Array]):
         dtype: npt.DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
         init: str = "uniform",
+        activation: Activation = "tanh",
+        gate_activation: Activation = "sigmoid",
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         self.reset_after = bool(reset_after)
+        self.activation, self.gate_activation = activation, gate_activation
+        self.clip, self.layer_norm = clip, bool(layer_norm)
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
+        if self.layer_norm and not self.reset_after:
+            raise ValueError(
+                "layer_norm: expected False with reset_after=False, where W_hh has two products to "
+                "normalise"
+            )
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dtype, rng, init,
@@ -183,24 +210,40 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         As for :class:`RNN`.
     proj_size : int
-        0: projections of h are not offered.
-    dtype, rng, init
+        P, less than H: ``h_t = W_hr (o * tanh(c_t))`` has P columns (Sak, Senior & Beaufays, 2014);
+        0 for none.
+    dtype, rng, init, clip, recurrent_dropout
         As for :class:`RNN`.
     forget_bias : float, optional
         What ``bias_ih + bias_hh`` of the forget gate starts at. 1 makes a new network remember
         (Jozefowicz, Zaremba & Sutskever, ICML 2015). None: drawn like all others.
+    peephole : {None, "diagonal", "full"}
+        Let the gates see the cell: ``p * c``, or the matrix product ``P c``; i and f that of the
+        step before, o the new one (Gers & Schmidhuber, 2000).
+    coupled : bool
+        No input gate: ``i = 1 - f``, the gates are f, g and o (Greff et al., 2017).
+    activation, gate_activation : str or tuple
+        What g and the output, and i, f and o, go through in place of tanh and the sigmoid; names as
+        for :class:`RNN`.
+    cell_clip : float, optional
+        Clamp c_t to ±cell_clip before it is used.
+    layer_norm : bool
+        As for :class:`RNN`, and c_t ahead of its tanh.
+    zoneout : float or tuple of two floats
+        As for :class:`RNN`, of h and c alike or (h, c).
 
     Attributes
     ----------
     params : dict of str to ndarray
-        As for :class:`RNN`, with 4*H rows: gates i, f, g, o.
+        As for :class:`RNN`, with 4*H rows: gates i, f, g, o, or 3*H: f, g, o. ``weight_hh_l0``
+        (4*H, P). With a projection ``weight_hr_l0`` (P, H), with peepholes ``weight_peephole_l0``
+        (3, H) or (3, H, H), rows i, f, o, or f, o; with ``layer_norm`` also ``ln_c_weight_l0`` and
+        ``ln_c_bias_l0`` (H).
 
     Raises
     ------
     ValueError, TypeError
         An argument outside its range, or of another kind.
-    NotImplementedError
-        ``proj_size`` above 0.
 
     Notes
     -----
@@ -219,14 +262,12 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     >>> optimiser.step(grads)
     """
 
-    _cell = "LSTM"
+    _family = "lstm"
     _states = ("h", "c")
-    _forward_op = staticmethod(ops.lstm_forward)
-    _backward_op = staticmethod(ops.lstm_backward)
-
-    @property
-    def _kernel(self) -> str:
-        return "lstm"
+    _options = (
+        "coupled", "activation", "gate_activation", "clip", "cell_clip", "zoneout",
+        "recurrent_dropout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -243,9 +284,27 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         rng: int | np.random.Generator | None = None,
         init: str = "uniform",
         forget_bias: float | None = None,
+        peephole: str | None = None,
+        coupled: bool = False,
+        activation: Activation = "tanh",
+        gate_activation: Activation = "sigmoid",
+        clip: float | None = None,
+        cell_clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
-        if proj_size != 0:
-            raise NotImplementedError(f"proj_size: expected 0, got {proj_size!r}")
+        self.proj_size = checked_integer("proj_size", proj_size, 0)
+        if self.proj_size >= checked_integer("hidden_size", hidden_size, 1):
+            raise ValueError(
+                f"proj_size: expected less than hidden_size = {hidden_size}, got {proj_size}"
+            )
+        if peephole not in (None, "diagonal", "full"):
+            raise ValueError(f"peephole: expected None, 'diagonal' or 'full', got {peephole!r}")
+        self.peephole, self.coupled = peephole, bool(coupled)
+        self.activation, self.gate_activation = activation, gate_activation
+        self.clip, self.cell_clip, self.layer_norm = clip, cell_clip, bool(layer_norm)
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         if forget_bias is not None:
             forget_bias = checked_number("forget_bias", forget_bias, -np.inf)
             if not bias:
@@ -255,7 +314,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             dtype, rng, init,
         )  # fmt: skip
         if forget_bias is not None:
-            forget = slice(self.hidden_size, 2 * self.hidden_size)
-            for _, _, bias_ih, bias_hh in self._names:
-                self.params[bias_ih][forget] = forget_bias
-                self.params[bias_hh][forget] = 0.0
+            first = 0 if self.coupled else self.hidden_size
+            forget = slice(first, first + self.hidden_size)
+            for names in self._names:
+                self.params[names["bias_ih"]][forget] = forget_bias
+                self.params[names["bias_hh"]][forget] = 0.0

@@ -16,6 +16,7 @@ class Stacked:
 
     input_size: int
     hidden_size: int
+    proj_size: int = 0
     num_layers: int
     batch_first: bool
     bidirectional: bool
@@ -31,6 +32,16 @@ class Stacked:
     def _parts(self) -> int:
         """L*S: layer 0 forward, layer 0 reverse, layer 1 forward, ..."""
         return self.num_layers * self._directions
+
+    @property
+    def _columns(self) -> int:
+        """P: columns of h."""
+        return self.proj_size or self.hidden_size
+
+    def _zeros(self, batch_size: int) -> list[Array]:
+        """States of 0, one for each of the cell's."""
+        sizes = (self._columns, self.hidden_size)[: len(self._states)]
+        return [np.zeros((batch_size, size), self.dtype) for size in sizes]
 
     def _checked_input(self, x: Array) -> tuple[Array, str]:
         """x as (T, B, I) or (T, B), and how it was laid out."""
@@ -53,8 +64,9 @@ class Stacked:
         return to_time_major(x, layout), layout
 
     def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
-        """``state`` or ``dstate`` checked: one array (L*S, B, H) for each state of the cell."""
-        rows, size, count = self._parts, self.hidden_size, len(self._states)
+        """``state`` or ``dstate`` checked: (L*S, B, P) of h and, where the cell has it, (L*S, B, H)
+        of c."""
+        rows, count = self._parts, len(self._states)
         parts = (state,) if count == 1 else state
         if not isinstance(parts, (tuple, list)) or len(parts) != count:
             came = type(parts).__name__
@@ -64,14 +76,16 @@ class Stacked:
                 f"{argument}: expected a tuple ({', '.join(self._states)}), got {came}"
             )
         unbatched = layout == "T"
-        symbols = "(L·S, H)" if unbatched else "(L·S, B, H)"
-        shape = (rows, size) if unbatched else (rows, batch, size)
         arrays: list[Any] = []
         for i, part in enumerate(parts):
             if part is None and argument == "dstate":
                 arrays.append(None)
                 continue
             name = argument if count == 1 else f"{argument}[{i}]"
+            of_h = i == 0 and self.proj_size > 0
+            size = self._columns if i == 0 else self.hidden_size
+            symbols = f"(L·S, {'' if unbatched else 'B, '}{'P' if of_h else 'H'})"
+            shape = (rows, size) if unbatched else (rows, batch, size)
             array = checked_array(name, part, self.dtype, symbols, shape)
             arrays.append(array[:, None] if unbatched else array)
         return arrays

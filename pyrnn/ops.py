@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from . import _core, reference
-from . import checkpoint as chunks
-from .backends import use_reference
-from .checks import checked_integer
+import numpy as np
+
+from . import dispatch
 from .tape import Array, CheckpointTape, GruGrads, LayerInputs, LstmGrads, RnnGrads, Tape
+from .variants import Variant, variant_of
 
 __all__ = [
     "gru_backward",
@@ -24,7 +24,7 @@ __all__ = [
     "rnn_forward",
 ]
 
-NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+Activation = str | tuple[Any, ...]
 
 
 def rnn_forward(
@@ -35,7 +35,15 @@ def rnn_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Activation = "tanh",
+    clip: float | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
@@ -96,22 +104,24 @@ def rnn_forward(
     >>> y.ravel().round(4).tolist()
     [0.7616, 0.9427]
     """
-    if nonlinearity not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    if use_reference():
-        x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            NONLINEARITIES[nonlinearity], x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, None
-        )
-        return reference.rnn_forward(
-            x, h0, w_ih, w_hh, b_ih, b_hh,
-            nonlinearity=nonlinearity, lengths=lengths, reverse=reverse, save=save,
-            checkpoint=_steps(checkpoint),
-        )  # fmt: skip
-    y, h_n, _, tape = _forward(
-        NONLINEARITIES[nonlinearity], x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+    cell, variant = _variant(
+        "rnn",
+        w_hh,
+        nonlinearity=nonlinearity,
+        clip=clip,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    made = dispatch.forward(
+        cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
     )  # fmt: skip
-    return y, h_n, tape
+    return made.y, made.h_n, made.tape
 
 
 def gru_forward(
@@ -123,6 +133,16 @@ def gru_forward(
     b_hh: Array | None = None,
     *,
     reset_after: bool = True,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+    clip: float | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
@@ -172,20 +192,26 @@ def gru_forward(
     >>> y.ravel().round(4).tolist()
     [0.2048, 0.3468]
     """
-    if use_reference():
-        x, h0, _, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            gru_name(reset_after), x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, None
-        )
-        return reference.gru_forward(
-            x, h0, w_ih, w_hh, b_ih, b_hh,
-            reset_after=reset_after, lengths=lengths, reverse=reverse, save=save,
-            checkpoint=_steps(checkpoint),
-        )  # fmt: skip
-    y, h_n, _, tape = _forward(
-        gru_name(reset_after), x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+    cell, variant = _variant(
+        "gru",
+        w_hh,
+        reset_after=reset_after,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    made = dispatch.forward(
+        cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
     )  # fmt: skip
-    return y, h_n, tape
+    return made.y, made.h_n, made.tape
 
 
 def lstm_forward(
@@ -197,11 +223,28 @@ def lstm_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+    clip: float | None = None,
+    coupled: bool = False,
+    cell_clip: float | None = None,
+    w_peephole: Array | None = None,
+    w_hr: Array | None = None,
+    ln_ih_weight: Array | None = None,
+    ln_ih_bias: Array | None = None,
+    ln_hh_weight: Array | None = None,
+    ln_hh_bias: Array | None = None,
+    ln_c_weight: Array | None = None,
+    ln_c_bias: Array | None = None,
+    zoneout: float | tuple[float, float] = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
     save: bool = True,
     checkpoint: int | None = None,
-) -> tuple[Array, Array, Array, Tape | CheckpointTape | None]:
+    return_cells: bool = False,
+) -> tuple[Any, ...]:
     """LSTM layer: ``c_t = f * c_{t-1} + i * g``, ``h_t = o * tanh(c_t)``.
 
     ``i, f, o = sigmoid(a)`` and ``g = tanh(a)`` with ``a = W_ih x + b_ih + W_hh h + b_hh``.
@@ -247,20 +290,32 @@ def lstm_forward(
     >>> y.ravel().round(4).tolist()
     [0.3696, 0.6505]
     """
-    if use_reference():
-        x, h0, c0_, w_ih, w_hh, b_ih, b_hh, lengths = _core.check_forward(
-            "lstm", x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, None
-        )
-        return reference.lstm_forward(
-            x, h0, cast(Array, c0_), w_ih, w_hh, b_ih, b_hh,
-            lengths=lengths, reverse=reverse, save=save,
-            checkpoint=_steps(checkpoint),
-        )  # fmt: skip
-    y, h_n, c_n, tape = _forward(
-        "lstm", x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh),
-        lengths, reverse, save, checkpoint,
+    cell, variant = _variant(
+        "lstm",
+        w_hh,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        coupled=coupled,
+        cell_clip=cell_clip,
+        w_peephole=w_peephole,
+        w_hr=w_hr,
+        ln_ih_weight=ln_ih_weight,
+        ln_ih_bias=ln_ih_bias,
+        ln_hh_weight=ln_hh_weight,
+        ln_hh_bias=ln_hh_bias,
+        ln_c_weight=ln_c_weight,
+        ln_c_bias=ln_c_bias,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    made = dispatch.forward(
+        cell, variant, x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh),
+        lengths, reverse, save, checkpoint, return_cells,
     )  # fmt: skip
-    return y, h_n, cast(Array, c_n), tape
+    states = made.y, made.h_n, made.c_n
+    return (*states, made.cells, made.tape) if return_cells else (*states, made.tape)
 
 
 def rnn_backward(
@@ -301,10 +356,8 @@ def rnn_backward(
     >>> pyrnn.ops.rnn_backward(tape, np.ones_like(y)).dw_hh.round(4).tolist()
     [[0.0848]]
     """
-    dx, dh0, _, dw_ih, dw_hh, db_ih, db_hh = _backward(
-        "rnn_forward", ("rnn_tanh", "rnn_relu"), tape, dy, dh_n, None
-    )
-    return RnnGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
+    g = _backward("rnn", tape, dy, dh_n, None, None)
+    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
 def gru_backward(
@@ -323,10 +376,8 @@ def gru_backward(
     >>> pyrnn.ops.gru_backward(tape, np.ones_like(y)).dh0.shape
     (1, 1)
     """
-    dx, dh0, _, dw_ih, dw_hh, db_ih, db_hh = _backward(
-        "gru_forward", ("gru", "gru_reset_before"), tape, dy, dh_n, None
-    )
-    return GruGrads(dx, dh0, dw_ih, dw_hh, db_ih, db_hh)
+    g = _backward("gru", tape, dy, dh_n, None, None)
+    return GruGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
 def lstm_backward(
@@ -334,6 +385,7 @@ def lstm_backward(
     dy: Array | None = None,
     dh_n: Array | None = None,
     dc_n: Array | None = None,
+    dcells: Array | None = None,
 ) -> LstmGrads:
     """Backpropagation through time for :func:`lstm_forward`.
 
@@ -349,82 +401,44 @@ def lstm_backward(
     >>> pyrnn.ops.lstm_backward(tape, dc_n=np.ones_like(c_n)).dc0.shape
     (1, 1)
     """
-    dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh = _backward(
-        "lstm_forward", ("lstm",), tape, dy, dh_n, dc_n
-    )
-    return LstmGrads(dx, dh0, cast(Array, dc0), dw_ih, dw_hh, db_ih, db_hh)
+    g = _backward("lstm", tape, dy, dh_n, dc_n, dcells)
+    dc0 = cast(Array, g.dc0)
+    return LstmGrads(g.dx, g.dh0, dc0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
-def tape_inputs(tape: Tape) -> tuple[Any, ...]:
-    """What the compiled module takes first of a tape."""
-    return (
-        tape.x, tape.h0, tape.c0, tape.w_ih, tape.w_hh, tape.b_ih, tape.b_hh, tape.lengths, None,
-    )  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "nonlinearity": "tanh",
+    "activation": "tanh",
+    "gate_activation": "sigmoid",
+    "reset_after": True,
+    "coupled": False,
+    "zoneout": 0.0,
+    "recurrent_dropout": 0.0,
+}
+_PLAIN = {"rnn": "rnn_tanh", "gru": "gru", "lstm": "lstm"}
 
 
-def tape_saved(tape: Tape) -> tuple[Any, ...]:
-    """What forward stored."""
-    return tape.gates, tape.h, tape.c
-
-
-def gru_name(reset_after: bool) -> str:
-    return "gru" if reset_after else "gru_reset_before"
-
-
-def _steps(checkpoint: int | None) -> int | None:
-    return None if checkpoint is None else checked_integer("checkpoint", checkpoint, 1)
-
-
-def _forward(
-    cell: str,
-    x: Array,
-    layer: LayerInputs,
-    lengths: Array | None,
-    reverse: bool,
-    save: bool,
-    checkpoint: int | None,
-) -> tuple[Array, Array, Array | None, Tape | CheckpointTape | None]:
-    steps = _steps(checkpoint)
-    if steps is not None:
-        y, ((h_n, c_n),), states = chunks.forward(cell, x, [layer], lengths, reverse, steps, save)
-        return y, h_n, c_n, states
-    if not save and chunks.converts(x, layer):
-        y, ((h_n, c_n),) = chunks.infer(cell, x, [layer], lengths, reverse)
-        return y, h_n, c_n, None
-    y, h_n, c_n, inputs, saved = _core.forward(cell, x, *layer, lengths, None, reverse, save)
-    if inputs is None or saved is None:
-        return y, h_n, c_n, None
-    return y, h_n, c_n, Tape(cell, *inputs, reverse, *saved)
+def _variant(family: str, w_hh: Array, **keywords: Any) -> tuple[str, Variant | None]:
+    # A plain call is the common one, and as short as some steps.
+    given = {name: value for name, value in keywords.items() if value is not _DEFAULTS.get(name)}
+    if not given or not isinstance(w_hh, np.ndarray) or w_hh.ndim != 2:
+        return _PLAIN[family], None  # a wrong w_hh is refused with the other arguments
+    gates = {"rnn": 1, "gru": 3, "lstm": 3 if given.get("coupled") else 4}[family]
+    sizes = w_hh.shape[0] // gates, w_hh.shape[1]
+    return variant_of(family, sizes, w_hh.dtype, **given)
 
 
 def _backward(
-    maker: str,
-    cells: tuple[str, ...],
+    family: str,
     tape: Tape | CheckpointTape,
     dy: Array | None,
     dh_n: Array | None,
     dc_n: Array | None,
-) -> tuple[Array | None, Array, Array | None, Array, Array, Array | None, Array | None]:
+    dcells: Array | None,
+) -> dispatch.Gradients:
+    maker = f"{family}_forward"
     if not isinstance(tape, (Tape, CheckpointTape)):
         raise TypeError(f"tape: expected the tape of {maker}(save=True), got {type(tape).__name__}")
-    if tape.cell not in cells:
+    if not tape.cell.startswith(family):
         raise ValueError(f"tape: expected the tape of {maker}, got one of cell {tape.cell!r}")
-    if isinstance(tape, CheckpointTape) and len(tape.layers) != 1:
-        raise ValueError(f"tape: expected that of one layer, got a stack of {len(tape.layers)}")
-    layer: Tape | LayerInputs = tape if isinstance(tape, Tape) else tape.layers[0]
-    if use_reference() or isinstance(tape, CheckpointTape):
-        dy, dh_n, dc_n, _ = _core.check_backward(
-            tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n, None
-        )
-    if use_reference():
-        if tape.cell == "lstm":
-            return reference.lstm_backward(tape, dy, dh_n, dc_n)[:7]
-        backward = reference.gru_backward if "gru" in tape.cell else reference.rnn_backward
-        dx, dh0, *rest = backward(tape, dy, dh_n)[:6]
-        return (dx, dh0, None, *rest)  # type: ignore[return-value]
-    if isinstance(tape, CheckpointTape):
-        dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)])
-        return dx, dh0, dc0, *sums
-    return _core.backward(
-        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, None
-    )[:7]
+    return dispatch.backward(tape, dy, dh_n, dc_n, dcells)

@@ -7,8 +7,7 @@ the order layer 0 forward, layer 0 reverse, layer 1 forward, ...
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
@@ -18,29 +17,26 @@ from . import checkpoint as chunks
 from .backends import use_reference
 from .checks import checked_array, checked_dtype, checked_integer, checked_number
 from .frozen import Frozen
-from .initialisation import INITIALISATIONS, generator, orthogonal, uniform
+from .initialisation import INITIALISATIONS, generator, starting_value
+from .kernel_variant import named_gradients, with_arrays
 from .layer_tape import LayerGrads, LayerTape, State
 from .layout import Stacked, checked_lengths, from_time_major, to_time_major
 from .module import Module
+from .parameters import ARRAYS, PLAIN, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes
-from .tape import Array, CheckpointTape, LayerInputs
-from .weights import GATES, parameter_names, parameter_shapes
+from .tape import Array, CheckpointTape, LayerInputs, Tape
+from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
 
 class Recurrent(Module, Stacked, Generic[State]):
     """Base of RNN, GRU and LSTM, which add only their cell."""
 
-    # What a cell says: its gates in weights.GATES, its states, the operation for one layer in one
-    # direction, and which attributes are keywords of that operation.
-    _cell: ClassVar[str]
-    _forward_op: ClassVar[Callable[..., tuple[Any, ...]]]
-    _backward_op: ClassVar[Callable[..., tuple[Any, ...]]]
-    _options: ClassVar[tuple[str, ...]] = ()
+    # What a cell says: the family of its operation, its states, which attributes are keywords of it.
+    _family: ClassVar[str]
+    _options: ClassVar[tuple[str, ...]]
 
-    @property
-    def _kernel(self) -> str:
-        """The name of the cell in the kernels."""
-        raise NotImplementedError
+    layer_norm = False
+    peephole: str | None = None
 
     def __init__(
         self,
@@ -71,22 +67,20 @@ class Recurrent(Module, Stacked, Generic[State]):
                 f"dropout={self.dropout} stands between layers and does nothing with num_layers=1",
                 stacklevel=3,
             )
-        self._names = [
-            parameter_names(layer, reverse, self.bias)
-            for layer in range(self.num_layers)
-            for reverse in (False, True)[: self._directions]
-        ]
-        self._weights = [itemgetter(*names) for names in self._names]
+        keywords = {name: getattr(self, name) for name in self._options}
+        sizes = self.hidden_size, self._columns
+        self._kernel, self._inferring = variant_of(self._family, sizes, self.dtype, **keywords)
+        _, self._training = variant_of(self._family, sizes, self.dtype, **keywords, key=(0, 0, 0))
+        self._names: list[dict[str, str]] = []  # of each part: kind of parameter -> its name
         self.params = {}
-        gates, size = len(GATES[self._cell]), self.hidden_size
-        for k, names in enumerate(self._names):
-            width = self.input_size if k < self._directions else self._directions * size
-            shapes = parameter_shapes(gates, width, size, self.bias)
-            for name, shape in zip(names, shapes, strict=True):
-                if init == "orthogonal" and name.startswith("weight_hh"):
-                    self.params[name] = orthogonal(self.rng, gates, size, self.dtype)
-                else:
-                    self.params[name] = uniform(self.rng, shape, size, self.dtype)
+        for k in range(self._parts):
+            suffix = f"_l{k // self._directions}" + "_reverse" * (k % self._directions)
+            shapes = self._shapes(k)
+            self._names.append({kind: kind + suffix for kind in shapes})
+            for kind, shape in shapes.items():
+                self.params[kind + suffix] = starting_value(
+                    kind, self.rng, shape, self.hidden_size, self.dtype, init == "orthogonal"
+                )
 
     def __call__(
         self, x: npt.ArrayLike, state: State | None = None, lengths: npt.ArrayLike | None = None
@@ -194,14 +188,15 @@ class Recurrent(Module, Stacked, Generic[State]):
         """
         self._own(tape, LayerTape)
         tapes, layout, dropout = tape.tapes, tape.layout, tape.dropout
-        size, count = self.hidden_size, self._directions
+        size, count = self._columns, self._directions
         seq_len, batch = tapes[0].x.shape[:2]
         dabove: Array | None = None
         if dy is not None:
             shape: tuple[int, ...] = (seq_len, batch, count * size)
             if layout != "T, B":
                 shape = (seq_len, shape[2]) if layout == "T" else (batch, seq_len, shape[2])
-            dabove = checked_array("dy", dy, self.dtype, f"({layout}, S·H)", shape)
+            columns = "S·H" if size == self.hidden_size else "S·P"
+            dabove = checked_array("dy", dy, self.dtype, f"({layout}, {columns})", shape)
             dabove = to_time_major(dabove, layout)
         dlast: list[Any] = [None] * len(self._states)
         if dstate is not None:
@@ -226,22 +221,20 @@ class Recurrent(Module, Stacked, Generic[State]):
                     PassBack(tapes[k], part, [None if d is None else d[k] for d in dlast])
                 )
             dx: Array | None = None
-            gradients = backward_passes(self._backward_op, passes, count == 1)
-            for k, (of_x, *others) in zip(backwards, gradients, strict=True):
-                dfirst[k] = others[: len(dlast)]
-                # Without biases the names are fewer than the gradients.
-                dparams.update(zip(self._names[k], others[len(dlast) :], strict=False))
+            for k, g in zip(backwards, backward_passes(passes, count == 1), strict=True):
+                dfirst[k] = (g.dh0, g.dc0)[: len(dlast)]
+                dparams |= self._named(k, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, g.of_variant)
                 if count == 1 or k % 2 == 0:
-                    dx = of_x
+                    dx = g.dx
                 elif dx is not None:
                     with np.errstate(invalid="ignore", over="ignore"):
-                        dx += of_x
+                        dx += g.dx
             layer = group[0] // count
             if layer > 0 and dropout is not None and dx is not None:
                 dx = _drop(dx, layer, *dropout)
             dabove = dx
         return LayerGrads(
-            {name: dparams[name] for names in self._names for name in names},
+            {name: dparams[name] for name in self.params},
             None if dabove is None else from_time_major(dabove, layout),
             self._join(dfirst, layout),
         )
@@ -254,12 +247,12 @@ class Recurrent(Module, Stacked, Generic[State]):
             for k in range(self.num_layers)
         ]
         dx, dfirst, sums = chunks.backward(tape, dy, of_layers)
+        dparams: dict[str, Array] = {}
+        for k, of_layer in enumerate(sums):
+            dw_ih, dw_hh, db_ih, db_hh, *others = of_layer
+            dparams |= self._named(k, dw_ih, dw_hh, db_ih, db_hh, named_gradients(others))
         return LayerGrads(
-            {
-                name: cast(Array, array)
-                for names, of_layer in zip(self._names, sums, strict=True)
-                for name, array in zip(names, of_layer, strict=False)
-            },
+            {name: dparams[name] for name in self.params},
             None if dx is None else from_time_major(dx, layout),
             self._join([d[: len(dlast)] for d in dfirst], layout),
         )
@@ -297,9 +290,50 @@ class Recurrent(Module, Stacked, Generic[State]):
         """
         return Frozen(self, precision)
 
-    def _keywords(self) -> dict[str, Any]:
-        """What the operation takes beside arrays."""
-        return {name: getattr(self, name) for name in self._options}
+    def _shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """Shape of each kind of parameter of part k."""
+        width = self.input_size if k < self._directions else self._directions * self._columns
+        sides = ("ih", "hh", "c") if "c" in self._states else ("ih", "hh")
+        return parameter_shapes(
+            NUM_GATES[self._kernel], width, self.hidden_size, self.proj_size, self.bias,
+            self.peephole, sides if self.layer_norm else (),
+        )  # fmt: skip
+
+    def _layer(self, k: int, states: Sequence[Array]) -> LayerInputs:
+        """States and the present parameters of part k."""
+        h0, c0 = (*states, None)[:2]
+        names = self._names[k]
+        weights = [self.params[names[kind]] if kind in names else None for kind in PLAIN]
+        return LayerInputs(h0, c0, *weights)  # type: ignore[arg-type]
+
+    def _variant(self, k: int, seed: int | None) -> Variant | None:
+        """What part k has beyond that; with a seed, masks are drawn."""
+        base = self._inferring if seed is None else self._training
+        names = self._names[k]
+        arrays = {
+            ARRAYS[kind]: self.params[name] for kind, name in names.items() if kind not in PLAIN
+        }
+        if base is None and not arrays:
+            return None
+        base = base or Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
+        key = None
+        if seed is not None and base.key is not None:
+            key = seed, k // self._directions, k % self._directions
+        return with_arrays(base, arrays, key)
+
+    def _named(
+        self,
+        k: int,
+        dw_ih: Array | None,
+        dw_hh: Array | None,
+        db_ih: Array | None,
+        db_hh: Array | None,
+        of_variant: dict[str, Array],
+    ) -> dict[str, Array]:
+        """Gradients of part k by the names of the parameters."""
+        found = {"dw_ih": dw_ih, "dw_hh": dw_hh, "db_ih": db_ih, "db_hh": db_hh, **of_variant}
+        names = self._names[k].items()
+        return {name: cast(Array, found["d" + ARRAYS[kind]]) for kind, name in names}
 
     def _run(
         self,
@@ -317,30 +351,30 @@ class Recurrent(Module, Stacked, Generic[State]):
             return self._run_in_chunks(x, layout, first, lengths, steps)
         if count == 2:
             x = np.ascontiguousarray(x)  # once, and not in the operation of each direction
-        options = self._keywords()
-        dropout = None
+        dropout = seed = None
+        if train and (self.dropout > 0 or (self._training and self._training.key)):
+            # One draw, which NumPy makes under a lock: threads may share the layer.
+            seed = int(self.rng.integers(2**63))
 
-        zeros = np.zeros((batch, self.hidden_size), self.dtype) if first is None else None
+        zeros = self._zeros(batch) if first is None else []
         tapes, last = [], []
         for group in self._groups(train and self.dropout > 0):
             layer = group[0] // count
-            if layer > 0 and train and self.dropout > 0:
-                if dropout is None:
-                    # One draw, which NumPy makes under a lock: threads may share the layer.
-                    dropout = int(self.rng.integers(2**63)), self.dropout
+            if layer > 0 and seed is not None and self.dropout > 0:
+                dropout = seed, self.dropout
                 x = _drop(x, layer, *dropout)
             passes = []
             for k in group:
-                states: list[Any] = [zeros] * len(self._states)
-                if first is not None:
-                    states = [s[k] for s in first]
+                states = zeros if first is None else [s[k] for s in first]
                 own_x = x if count == 2 or k == group[0] else None
-                passes.append(Pass(own_x, states, self._weights[k](self.params), k % count == 1))
-            made_here = forward_passes(self._forward_op, options, passes, lengths, train, steps)
-            for _, *after, tape in made_here:
-                last.append(after)
-                tapes.append(tape)
-            ys = [result[0] for result in made_here]
+                passes.append(
+                    Pass(own_x, self._layer(k, states), self._variant(k, seed), k % count == 1)
+                )
+            made_here = forward_passes(self._kernel, passes, lengths, train, steps)
+            for result in made_here:
+                last.append((result.h_n, result.c_n)[: len(self._states)])
+                tapes.append(cast(Tape, result.tape))
+            ys = [result.y for result in made_here]
             x = ys[-1] if count == 1 else np.concatenate(ys, axis=2)
         made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
         return from_time_major(x, layout), self._join(last, layout), made
@@ -365,18 +399,23 @@ class Recurrent(Module, Stacked, Generic[State]):
         self, x: Array, layout: str, first: Any, lengths: Array | None, steps: int | None
     ) -> tuple[Array, State, LayerTape | None]:
         """With steps for training, without for inference."""
-        zeros = [np.zeros((x.shape[1], self.hidden_size), self.dtype)] * len(self._states)
-        layers = []
-        for k, weights_of in enumerate(self._weights):
-            h0, c0 = (*(zeros if first is None else [s[k] for s in first]), None)[:2]
-            weights = (*weights_of(self.params), None, None)[:4]
-            layers.append(LayerInputs(h0, c0, *weights))
+        zeros = self._zeros(x.shape[1])
+        parts = range(self._parts)
+        layers = [self._layer(k, zeros if first is None else [s[k] for s in first]) for k in parts]
+        seed = None
+        if steps is not None and self._training and self._training.key:
+            seed = int(self.rng.integers(2**63))
+        variants = [self._variant(k, seed) for k in parts]
         made = None
         if steps is None:
-            y, last = chunks.infer(self._kernel, x, layers, lengths, False, layout == "B, T")
+            y, last = chunks.infer(
+                self._kernel, variants, x, layers, lengths, False, layout == "B, T"
+            )
             y = y[:, 0] if layout == "T" else y
         else:
-            y, last, tape = chunks.forward(self._kernel, x, layers, lengths, False, steps, True)
+            y, last, tape, _ = chunks.forward(
+                self._kernel, variants, x, layers, lengths, False, steps, True
+            )
             y = from_time_major(y, layout)
             made = LayerTape(self, (cast(CheckpointTape, tape),), layout, None)
         return y, self._join([s[: len(self._states)] for s in last], layout), made

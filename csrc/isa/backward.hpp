@@ -78,7 +78,7 @@ class BackwardScan {
     }
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
-    d_masked_ = mask_.values == nullptr ? nullptr : carver.take<T>(B_ * H_);
+    d_masked_ = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * H_);
     slices_ = carver.take<T>(plan_.threads * W * K);
     const Index n = plan_.threads * K;
     lists_.da_x = carver.take<const T*>(n);

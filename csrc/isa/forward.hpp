@@ -77,7 +77,7 @@ class ForwardScan {
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
     for (T*& masked : masked_h_)
-      masked = mask_.values == nullptr ? nullptr : carver.take<T>(B_ * H_);
+      masked = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * H_);
     const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
     prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists),

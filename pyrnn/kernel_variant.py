@@ -1,0 +1,51 @@
+"""A variant's arrays, and how the compiled module takes it and gives their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .reference.masks import call_key
+from .tape import Array
+from .variants import VARIANT_ARRAYS, Variant
+
+
+def kernel_variant(variant: Variant | None) -> tuple[Any, ...] | None:
+    if variant is None:
+        return None
+    return (
+        variant.activation,
+        variant.gate_activation,
+        variant.clip,
+        variant.cell_clip,
+        variant.zoneout_h,
+        variant.zoneout_c,
+        variant.recurrent_dropout,
+        None if variant.key is None else call_key(variant.key),
+        variant_arrays(variant),
+    )
+
+
+def variant_arrays(variant: Variant | None) -> tuple[Array | None, ...]:
+    """Those of VARIANT_ARRAYS, each None where there is none."""
+    if variant is None:
+        return (None,) * len(VARIANT_ARRAYS)
+    return tuple(getattr(variant, name) for name in VARIANT_ARRAYS)
+
+
+def with_arrays(
+    variant: Variant, arrays: Mapping[str, Array], key: tuple[int, int, int] | None
+) -> Variant:
+    """The variant with arrays of these names, and another key."""
+    changes: dict[str, Any] = {**arrays, "key": key}
+    return replace(variant, **changes)
+
+
+def named_gradients(arrays: Sequence[Array | None]) -> dict[str, Array]:
+    """``{"dw_peephole": ...}`` of what there is."""
+    return {
+        f"d{name}": array
+        for name, array in zip(VARIANT_ARRAYS, arrays, strict=True)
+        if array is not None
+    }

@@ -1,0 +1,57 @@
+"""Names and shapes of a recurrent layer's parameters: PyTorch's, and in its style."""
+
+from __future__ import annotations
+
+from .weights import parameter_names as parameter_names
+
+# Kind of parameter -> name of the array in the operations.
+ARRAYS = {
+    "weight_ih": "w_ih",
+    "weight_hh": "w_hh",
+    "bias_ih": "b_ih",
+    "bias_hh": "b_hh",
+    "weight_hr": "w_hr",
+    "weight_peephole": "w_peephole",
+    "ln_ih_weight": "ln_ih_weight",
+    "ln_ih_bias": "ln_ih_bias",
+    "ln_hh_weight": "ln_hh_weight",
+    "ln_hh_bias": "ln_hh_bias",
+    "ln_c_weight": "ln_c_weight",
+    "ln_c_bias": "ln_c_bias",
+}
+PLAIN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def parameter_shapes(
+    gates: int,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    bias: bool,
+    peephole: str | None,
+    layer_norm: tuple[str, ...],
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each kind of parameter of one layer in one direction; ``proj_size`` 0 for none.
+
+    Examples
+    --------
+    >>> from pyrnn.parameters import parameter_shapes
+    >>> parameter_shapes(4, 3, 5, 2, False, "diagonal", ())
+    {'weight_ih': (20, 3), 'weight_hh': (20, 2), 'weight_hr': (2, 5), 'weight_peephole': (3, 5)}
+    """
+    rows = gates * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (rows, input_size),
+        "weight_hh": (rows, proj_size or hidden_size),
+    }
+    if bias:
+        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+    if proj_size:
+        shapes["weight_hr"] = (proj_size, hidden_size)
+    if peephole is not None:
+        of_gate = (hidden_size,) * (2 if peephole == "full" else 1)
+        shapes["weight_peephole"] = (gates - 1, *of_gate)
+    for side in layer_norm:
+        size = hidden_size if side == "c" else rows
+        shapes |= {f"ln_{side}_weight": (size,), f"ln_{side}_bias": (size,)}
+    return shapes
