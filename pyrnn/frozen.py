@@ -106,7 +106,7 @@ class Frozen(Stacked, Generic[State]):
             shapes = layer._shapes(k)
             arrays = {
                 kind: checked_array(
-                    name, layer.params[name], layer.dtype, _SYMBOLS[ARRAYS[kind]], shapes[kind]
+                    name, layer.params[name], layer.dtype, self._symbols(kind), shapes[kind]
                 )
                 for kind, name in names.items()
             }
@@ -200,6 +200,10 @@ class Frozen(Stacked, Generic[State]):
         parts = state.pop("parts")
         vars(self).update(state)
         self._pack(parts)
+
+    def _symbols(self, kind: str) -> str:
+        symbols = _SYMBOLS[ARRAYS[kind]]
+        return symbols if self.proj_size else symbols.replace("P", "H")
 
     def _converted(self, variant: Variant) -> Variant:
         """With copies of its arrays in the dtype of the frozen layer."""
