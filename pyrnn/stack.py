@@ -31,7 +31,7 @@ from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 class Recurrent(Module, Stacked, Generic[State]):
     """Base of RNN, GRU and LSTM, which add only their cell."""
 
-    # What a cell says: the family of its operation, its states, and its keywords among the attributes.
+    # What a cell says: the family of its operation, its states, and which attributes are keywords.
     _family: ClassVar[str]
     _options: ClassVar[tuple[str, ...]]
 

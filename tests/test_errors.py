@@ -143,7 +143,13 @@ def test_unknown_nonlinearity(name: Any) -> None:
     problem = problem_of("rnn_tanh")
     problem.options["nonlinearity"] = name
     refuses(
-        problem, ValueError, complaint("nonlinearity", r"a name or \(name, alpha, beta\) out of tanh, .+", re.escape(repr(name)))
+        problem,
+        ValueError,
+        complaint(
+            "nonlinearity",
+            r"a name or \(name, alpha, beta\) out of tanh, .+",
+            re.escape(repr(name)),
+        ),
     )
 
 

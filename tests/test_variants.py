@@ -1,0 +1,124 @@
+"""Every variant on the kernels: against the reference, and the same bits however it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_ops import DTYPES
+from helpers_variants import (
+    FAMILIES,
+    make_variant,
+    pairwise,
+    single,
+    variant_astype,
+    variant_forward,
+    variant_run,
+)
+from tolerances import RELATIVE, assert_close, assert_same_bits
+
+import pyrnn
+from pyrnn import ops, reference
+
+PAIRS = [(cell, options) for cell in FAMILIES for options in pairwise(cell)]
+SINGLES = [(cell, options) for cell in FAMILIES for options in single(cell)]
+# T, B, I, H: of one thread and of several, cut by rows and by units, around a panel of either dtype.
+SHAPES = ((5, 3, 4, 7), (6, 40, 9, 17), (4, 2, 33, 95), (3, 5, 1, 1), (2, 9, 16, 32))
+EMPTY = ((0, 3, 2, 5), (4, 0, 2, 5))
+
+
+def label(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={v}" for name, v in value.items() if v)
+    return str(value)
+
+
+def tolerance_of(options: dict[str, Any], dtype: str) -> float:
+    """Ten times as much with layer norm, which divides by a standard deviation."""
+    return RELATIVE[dtype] * (10 if options.get("layer_norm") else 1)
+
+
+def agree(cell: str, options: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> None:
+    problem = make_variant(cell, options, dtype, *shape)
+    got = variant_run(ops, problem)
+    want = variant_run(reference, variant_astype(problem, "float64"))
+    for name, expected in want.items():
+        if name == "tape":
+            continue
+        assert (got[name] is None) == (expected is None), name
+        if expected is not None:
+            assert_close(got[name], expected, dtype, name, tolerance_of(options, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("cell", "options"), SINGLES, ids=label)
+def test_one_option_agrees_with_the_reference(
+    cell: str, options: dict[str, Any], dtype: str
+) -> None:
+    for shape in SHAPES:
+        agree(cell, options | {"lengths": "zeros"}, dtype, shape)
+    for shape in EMPTY:
+        agree(cell, options, dtype, shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("cell", "options"), PAIRS, ids=label)
+def test_options_together_agree_with_the_reference(
+    cell: str, options: dict[str, Any], dtype: str
+) -> None:
+    for shape in SHAPES[:3]:
+        agree(cell, options, dtype, shape)
+
+
+@pytest.mark.parametrize(("cell", "options"), PAIRS, ids=label)
+def test_any_number_of_threads_gives_the_same_bits(cell: str, options: dict[str, Any]) -> None:
+    for shape in SHAPES[1:3]:
+        problem = make_variant(cell, options, "float32", *shape)
+        results = []
+        for threads in (1, 2, 3):
+            pyrnn.set_num_threads(threads)
+            results.append(variant_run(ops, problem))
+        for other in results[1:]:
+            assert_same(results[0], other)
+
+
+@pytest.mark.parametrize(("cell", "options"), PAIRS, ids=label)
+def test_checkpoints_and_inference_give_the_same_bits(cell: str, options: dict[str, Any]) -> None:
+    problem = make_variant(cell, options, "float32", 7, 5, 6, 19)
+    whole = variant_run(ops, problem)
+    for steps in (1, 3, 7):
+        assert_same(whole, variant_run(ops, problem, checkpoint=steps))
+    inferred = variant_forward(ops, problem, save=False)
+    assert inferred.pop("tape") is None
+    assert_same({name: whole[name] for name in inferred}, inferred)
+
+
+@pytest.mark.parametrize(("cell", "options"), SINGLES, ids=label)
+def test_either_side_reads_the_other_s_tape(cell: str, options: dict[str, Any]) -> None:
+    problem = make_variant(cell, options | {"lengths": "zeros"}, "float64", 5, 4, 3, 9)
+    family = cell.partition("_")[0]
+    ours, theirs = (variant_forward(module, problem)["tape"] for module in (ops, reference))
+    want = getattr(reference, f"{family}_backward")(theirs, *problem.incoming.values())
+    for module, tape in ((ops, theirs), (reference, ours)):
+        got = getattr(module, f"{family}_backward")(tape, *problem.incoming.values())
+        for name, expected in want._asdict().items():
+            if expected is not None:
+                limit = tolerance_of(options, "float64")
+                assert_close(getattr(got, name), expected, "float64", name, limit)
+
+
+def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    for name, want in a.items():
+        if name != "tape" and want is not None:
+            assert_same_bits(b[name], want, name)
+
+
+def test_masks_do_not_depend_on_the_dtype() -> None:
+    options = {"zoneout": "drawn", "recurrent_dropout": 0.4}
+    problem = make_variant("lstm", options, "float64", 6, 5, 3, 21)
+    exact = variant_run(ops, problem)
+    rounded = variant_run(ops, variant_astype(problem, "float32"))
+    for name in ("y", "cells", "dx", "dw_hh"):
+        if exact.get(name) is not None:
+            assert_close(rounded[name], exact[name], "float32", name)
