@@ -133,6 +133,7 @@ class BackwardScan {
       if (!worker.barrier()) return;  // both may be overwritten
     }
     if (d_masked_ == nullptr) return;
+    share.follow<T>(plan_, rows, H_, worker);
     const Chosen<T> rule(call_.in.variant);
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
       const Index row = rows.row(i);
