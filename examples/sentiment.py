@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from _common import (
+    UNKNOWN,
     Array,
     Gradients,
     Result,
@@ -24,6 +25,7 @@ from _common import (
     report,
     split,
     train,
+    vocabulary,
 )
 
 import pyrnn
@@ -37,7 +39,6 @@ SNIPPETS = Source(
         "//hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
     ),
 )
-UNKNOWN = 0
 
 
 def read(text: str) -> tuple[list[list[str]], Array]:
@@ -70,11 +71,10 @@ def main(argv: Sequence[str] | None = None) -> Result:
     words, ratings = read(path.read_text("utf-8"))
     train_rows, test_rows = split(len(words), args)
 
-    counts = Counter(word for row in train_rows for word in set(words[row]))
-    known = {word: k for k, word in enumerate((w for w in counts if counts[w] > 1), UNKNOWN + 1)}
+    known = vocabulary(words[row] for row in train_rows)
     tokens = [[known.get(word, UNKNOWN) for word in snippet] for snippet in words]
 
-    layer = pyrnn.LSTM(len(known) + 1, args.hidden, bidirectional=True, rng=args.seed)
+    layer = pyrnn.LSTM(1 + len(known), args.hidden, bidirectional=True, rng=args.seed)
     head = pyrnn.Linear(2 * args.hidden, 1, rng=args.seed)
     rng = np.random.default_rng([args.seed, 2])
 

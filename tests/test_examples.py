@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import io
 import subprocess
 import sys
@@ -11,13 +12,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import _common
 import helpers_examples
 import numpy as np
 import pytest
 from _common import Result, Source
+from tolerances import LOSS_DIFFERENCE, LOSS_DIFFERENCE_STEP, assert_close
 
 import pyrnn
 
@@ -88,6 +90,67 @@ def test_an_example_learns_from_its_data(name: str, capsys: pytest.CaptureFixtur
         pytest.skip(f"the data are not in the cache: run python examples/{name}.py once")
     result = importlib.import_module(name).main(EXAMPLES[name].real.split())
     check(name, result, capsys.readouterr().out, EXAMPLES[name].chance)
+
+
+class Stop(Exception):
+    """Ends an example ahead of its training."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_goes_down_its_own_loss(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients, put together by hand, are those of the loss that it reports."""
+    found: list[Any] = []
+
+    def instead(loss_and_grads: Any, params: Any, rows: Any, *_: Any) -> None:
+        found.extend((loss_and_grads, params, rows[:7]))
+        raise Stop
+
+    module = importlib.import_module(name)
+    monkeypatch.setattr(module, "train", instead)
+    EXAMPLES[name].stand_in(tmp_path, np.random.default_rng(5))
+    with pytest.raises(Stop):
+        module.main(["--hidden", "8", "--data", str(tmp_path)])
+    loss_and_grads, params, rows = found
+    generator = inspect.getclosurevars(loss_and_grads).nonlocals.get("rng")
+    start = generator.bit_generator.state if generator else None
+
+    def loss(shift: float, along: dict[str, Any]) -> float:
+        if generator:
+            generator.bit_generator.state = start
+        before = {key: param.copy() for key, param in params.items()}
+        for key, param in params.items():
+            param += np.float32(shift) * along[key]
+        value = float(loss_and_grads(rows)[0])
+        for key, param in params.items():
+            param[...] = before[key]
+        return value
+
+    if generator:
+        generator.bit_generator.state = start
+    _, grads = loss_and_grads(rows)
+    assert set(grads) == set(params)
+    for key, grad in grads.items():
+        norm = float(np.sqrt(np.square(grad).sum()))
+        along = {k: grad / norm if k == key and norm else 0 for k in params}
+        rise = loss(LOSS_DIFFERENCE_STEP, along) - loss(-LOSS_DIFFERENCE_STEP, along)
+        slope = rise / (2 * LOSS_DIFFERENCE_STEP)
+        assert slope == pytest.approx(norm, **LOSS_DIFFERENCE), key
+
+
+def test_a_forecast_is_told_the_years_before_alone() -> None:
+    forecasting = importlib.import_module("forecasting")
+    layer, head = pyrnn.LSTM(1, 4, rng=0), pyrnn.Linear(4, 1, rng=1)
+    series = np.random.default_rng(2).random((30, 1), np.float32)
+    found = forecasting.rolled_forecasts(layer, head, series, 12)
+    for n, forecast in enumerate(found):
+        known = series[: 12 + n]
+        for ahead in forecast[:, None]:
+            y, _ = layer(known)
+            assert_close(ahead, head(y[-1]), "float32")
+            known = np.append(known, ahead[None], axis=0)
+    assert len(found) == 30 - 12 - forecasting.CYCLE + 1
 
 
 # --- Where the data come from ---------------------------------------------------------------------

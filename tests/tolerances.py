@@ -24,6 +24,10 @@ BITS_PER_CHARACTER = {"bfloat16": 0.01, "int8": 0.03}
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_RELATIVE = 1e-7
 
+# The same through a whole loss in float32, about 1: eps / step is 1e-5, and slopes are 0.01 to 1.
+LOSS_DIFFERENCE_STEP = 1e-2
+LOSS_DIFFERENCE = {"rel": 1e-2, "abs": 2e-4}
+
 # exp, tanh and sigmoid, in units in the last place of the correctly rounded result.
 VECMATH_ULP = {"float32": 3.0, "float64": 4.0}
 
