@@ -81,7 +81,7 @@ def longest_match(words: set[str], text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> Result:
-    args = arguments(__doc__, argv, epochs=3, batch_size=64, hidden=64, lr=0.01)
+    args = arguments(__doc__, argv, epochs=3, batch_size=128, hidden=64, lr=0.01)
     (path,) = fetch(CORPUS, args.data)
     clauses = read(path.read_text("utf-8"))
     train_rows, test_rows = split(len(clauses), args)

@@ -1,7 +1,7 @@
 """Many to one: a snippet of a movie review to how positive people find it.
 
-words x_1 .. x_T -> h_T of both directions -> rating. The layer takes the numbers of the words as
-they are: they stand for one-hot vectors, so the columns of W_ih are the word vectors.
+words x_1 .. x_T -> the mean of all h_t, of both directions -> rating. The layer takes the numbers of
+the words as they are: they stand for one-hot vectors, so the columns of W_ih are the word vectors.
 """
 
 from __future__ import annotations
@@ -78,27 +78,24 @@ def main(argv: Sequence[str] | None = None) -> Result:
     head = pyrnn.Linear(2 * args.hidden, 1, rng=args.seed)
     rng = np.random.default_rng([args.seed, 2])
 
-    def final_states(h_n: Array) -> Array:
-        """(2, B, H) -> (B, 2H): after the last word and, from the end, after the first."""
-        return np.concatenate([h_n[0], h_n[1]], axis=1)
-
     def loss_and_grads(rows: Array) -> Gradients:
         x, lengths = padded([tokens[row] for row in rows])
-        # A third of the words is hidden, so that no single one decides.
-        x = np.where(rng.random(x.shape) < 1 / 3, UNKNOWN, x)
-        _, (h_n, _), tape = layer.forward(x, lengths=lengths)
-        rating, head_tape = head.forward(final_states(h_n))
+        # Half of the words is hidden, so that no single one decides.
+        x = np.where(rng.random(x.shape) < 0.5, UNKNOWN, x)
+        y, _, tape = layer.forward(x, lengths=lengths)  # (T, B) -> (T, B, 2H), 0 past the lengths
+        share = (1 / np.maximum(lengths, 1)).astype(np.float32)[:, None]
+        rating, head_tape = head.forward(y.sum(axis=0) * share)
         error = rating - ratings[rows, None]
         head_grads = head.backward(head_tape, 2 * error / np.float32(len(rows)))
-        dh_n = np.stack(np.split(head_grads.x, 2, axis=1))
-        grads = layer.backward(tape, dstate=(dh_n, None))
+        # Each h_t has the same part in the mean, and its gradient the same part in dy.
+        grads = layer.backward(tape, np.broadcast_to(head_grads.x * share, y.shape))
         return float(np.mean(error**2)), named(layer=grads.params, head=head_grads.params)
 
     losses = train(loss_and_grads, named(layer=layer.params, head=head.params), train_rows, args)
 
     x, lengths = padded([tokens[row] for row in test_rows])
-    _, (h_n, _) = layer(x, lengths=lengths)
-    rating = head(final_states(h_n))[:, 0]
+    y, _ = layer(x, lengths=lengths)
+    rating = head(y.sum(axis=0) / np.float32(np.maximum(lengths, 1))[:, None])[:, 0]
     for row, guess in list(zip(test_rows, rating, strict=True))[:5]:
         print(f"{guess:+.1f} (people: {ratings[row]:+.1f})", *words[row][:12])
 
