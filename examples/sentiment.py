@@ -1,7 +1,7 @@
 """Many to one: a snippet of a movie review to how positive people find it.
 
-words x_1 .. x_T -> the mean of all h_t, of both directions -> rating. The layer takes the numbers of
-the words as they are: they stand for one-hot vectors, so the columns of W_ih are the word vectors.
+words x_1 .. x_T -> the mean of all h_t, of both directions -> rating. The layer takes the numbers
+of the words: they stand for one-hot vectors, so the columns of W_ih are the word vectors.
 """
 
 from __future__ import annotations
