@@ -4,9 +4,9 @@
 
 #include <type_traits>
 
+#include "both.hpp"
 #include "masks.hpp"
 #include "schedule.hpp"
-#include "weights.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -345,19 +345,19 @@ class ForwardScan {
           h[i] = lists.row[first + i].operand;
           expect_writes<save>(lists.row[first + i], units_of<T>(some, H_));
           c[i] = sums[i] - u * C * W;
-          weights_.start_sums(c[i], some);
         }
+        const RowPointers<T> states{h, 1, c};
         if (call_.in.tokens != nullptr) {
           for (Index i = 0; i < n; ++i) {
             const Index row = places.rows.row(rows.first + first + i);
+            weights_.start_sums(c[i], some);
             gather(call_.in.tokens[places.index(t, row)], c[i], some);
           }
+          multiply<Base::self>(n, states, weights_.hidden[0], some.first * gates.count,
+                               some.last * gates.count);
         } else {
-          multiply<Base::row>(n, RowPointers<T>{lists.a + first, 1, c}, weights_.input,
-                              some.first * G, some.last * G, weights_.bias);
+          multiply_both(n, RowPointers<T>{lists.a + first, 1, c}, states, weights_, some);
         }
-        multiply<Base::self>(n, RowPointers<T>{h, 1, c}, weights_.hidden[0],
-                             some.first * gates.count, some.last * gates.count);
         apply<Cell, 0, save, T>(pointwise_, call_.in.variant, n, lists.row + first, some, c);
       });
     }

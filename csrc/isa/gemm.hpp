@@ -178,12 +178,12 @@ PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][P * panel_vectors], const Ro
   }
 }
 
-// sum[r][v] += a[r][element] * line(v), for R rows and the N vectors of a line. The line waits in
+// sum[r][place(v)] += a[r][element] * line(v), for R rows and the N vectors of a line. The line waits in
 // registers, or, where they are too few for it, the rows' values do.
-template <int R, int N, class T, class Line>
-PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][N], const T* const (&a)[R], Index element,
-                                Line line) {
-  if constexpr (R > 1 && R < N && R * N + N + 1 > vector_registers) {
+template <int R, int N, class T, int S, class Line, class Place>
+PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][S], const T* const (&a)[R], Index element,
+                                Line line, Place place) {
+  if constexpr (R > 1 && R < N && R * S + N + 1 > vector_registers) {
     Vec<T> x[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -195,7 +195,7 @@ PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][N], const T* const (&a)[R], Ind
       Vec<T> w = line(v);
       keep(w);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[r][v] = x[r] * w + sum[r][v];
+      for (int r = 0; r < R; ++r) sum[r][place(v)] = x[r] * w + sum[r][place(v)];
     }
   } else {
     Vec<T> w[N];
@@ -208,8 +208,35 @@ PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][N], const T* const (&a)[R], Ind
     for (int r = 0; r < R; ++r) {
       const Vec<T> x = splat(a[r][element]);
 #pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) sum[r][v] = x * w[v] + sum[r][v];
+      for (int v = 0; v < N; ++v) sum[r][place(v)] = x * w[v] + sum[r][place(v)];
     }
+  }
+}
+
+// Neighbouring panels, from `line` on.
+template <class T>
+struct Lines {
+  const T* line;
+  Index next_line, next_panel;  // distances
+
+  // Known beforehand where panels lie interleaved: a tile of one row, with an index in the address of each
+  // line, is 5 % below the bandwidth of L2.
+  PYRNN_INLINE Index panel_step() const { return most_bundled > 1 ? panel_width<T> : next_panel; }
+};
+
+// sum[r][place(v)] += the products of `depth` values of each row, `step` apart, with the lines of P panels.
+template <int R, int P, class T, int S, class Place>
+PYRNN_INLINE void add_lines(Vec<T> (&sum)[R][S], const T* const (&a)[R], Index step, Lines<T> b,
+                            Index depth, Place place) {
+  constexpr int V = panel_vectors;
+  Index element = 0;
+#pragma GCC unroll 2
+  for (Index n = depth; n > 0; --n) {
+    multiply_line<R, P * V, T>(
+        sum, a, element,
+        [&](int v) { return load(b.line + v / V * b.panel_step() + v % V * lanes<T>); }, place);
+    b.line += b.next_line;
+    element += step;
   }
 }
 
@@ -233,18 +260,12 @@ PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b,
     load_sums<Base::self, false, R, P, T>(sum, rows, b, at, base_row);
   }
 
-  const Index step = rows.step, next_line = b.next_line, next_panel = b.next_panel;
   const T* a[R];
-  for (int r = 0; r < R; ++r) a[r] = rows.a[r] + k.first * step;
-  const T* line = b.line + at * next_panel + k.first * next_line;
-  Index element = 0;
-#pragma GCC unroll 2
-  for (Index n = k.size(); n > 0; --n) {
-    multiply_line<R, P * V, T>(
-        sum, a, element, [&](int v) { return load(line + v / V * next_panel + v % V * lanes<T>); });
-    line += next_line;
-    element += step;
-  }
+  for (int r = 0; r < R; ++r) a[r] = rows.a[r] + k.first * rows.step;
+  add_lines<R, P, T>(
+      sum, a, rows.step,
+      Lines<T>{b.line + at * b.next_panel + k.first * b.next_line, b.next_line, b.next_panel},
+      k.size(), [](int v) { return v; });
 
   if (b.whole) {
     store_sums<true, R, P, T>(sum, rows, b, at);
@@ -253,21 +274,28 @@ PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b,
   }
 }
 
+// Up to four panels in tiles of P and what is left. Calls f(std::integral_constant<int, panels>, first).
+template <int P, class F>
+PYRNN_INLINE void for_panels(Index panels, F f) {
+  Index at = 0;
+  for (; at + P <= panels; at += P) f(std::integral_constant<int, P>(), at);
+  if constexpr (P > 3) {
+    if (at + 3 <= panels) return f(std::integral_constant<int, 3>(), at);
+  }
+  if constexpr (P > 2) {
+    if (at + 2 <= panels) return f(std::integral_constant<int, 2>(), at);
+  }
+  if constexpr (P > 1) {
+    if (at < panels) f(std::integral_constant<int, 1>(), at);
+  }
+}
+
 template <int R, class T>
 void tile_strip(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index panels, Range k,
                 const T* base_row) {
-  constexpr int P = tile_panels<R>;
-  Index at = 0;
-  for (; at + P <= panels; at += P) tile<R, P>(base, rows, b, at, k, base_row);
-  if constexpr (P > 3) {
-    if (at + 3 <= panels) return tile<R, 3>(base, rows, b, at, k, base_row);
-  }
-  if constexpr (P > 2) {
-    if (at + 2 <= panels) return tile<R, 2>(base, rows, b, at, k, base_row);
-  }
-  if constexpr (P > 1) {
-    if (at < panels) tile<R, 1>(base, rows, b, at, k, base_row);
-  }
+  for_panels<tile_panels<R>>(panels, [&](auto p, Index at) {
+    tile<R, decltype(p)::value>(base, rows, b, at, k, base_row);
+  });
 }
 
 // Walks over the panels [first, last) of b strip by strip.

@@ -20,6 +20,7 @@ struct Range {
 
 // Part `index` of `count` of [0, n), in whole grains.
 PYRNN_INLINE Range part(Index n, int index, int count, Index grain = 1) {
+  if (count == 1) return {0, n};  // a streaming step would notice the divisions
   const Index grains = ceil_div(n, grain);
   return {min(n, grains * index / count * grain), min(n, grains * (index + 1) / count * grain)};
 }

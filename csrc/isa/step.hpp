@@ -2,7 +2,7 @@
 // part are those of the forward scan; what is left out is all that a call of one step does not need.
 #pragma once
 
-#include "weights.hpp"
+#include "both.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -25,7 +25,8 @@ class StackStep {
     StackStep step(layers, count, carver, B, I, H);
     if (B == 0) return;
     const Index weights = G * H * (layers[0].I + H) / Operand::speed;
-    const Plan plan = Plan::of(weights, B, 1, panels_of<T>(H), max_threads(weights * B));
+    const int most = max_threads(weights * B);
+    const Plan plan = most == 1 ? Plan{1, false} : Plan::of(weights, B, 1, panels_of<T>(H), most);
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
@@ -43,8 +44,8 @@ class StackStep {
   static constexpr int G = Cell::gates, C = Cell::columns;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
-  // The products of a step go block by block of units, a tile of one row each, so that they can be walked
-  // backwards. The pointwise part follows for all units: of few, its chains of activations would not overlap.
+  // A step goes block by block of units, a tile of one row each, so that it can be walked backwards, and the
+  // pointwise part of one block runs while the weights of the next come in.
   static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
 
   // OpenMP is not asked where one thread is all that is worth it.
@@ -98,11 +99,11 @@ class StackStep {
     for (Index i = 0; i < n; ++i) {
       const Index row = rows.first + i;
       sums[i] = sums_ + row * sums_of_a_row<Cell, T>(H);
-      at[i] = row_of(layer, row);
+      point(at[i], layer, row);
       h[i] = (phase > 0 ? reset_h_ : layer.h_prev) + row * H;
       if constexpr (phase == 0) {
-        weights.start_sums(sums[i], share.panels);
         if (layer.tokens != nullptr) {
+          weights.start_sums(sums[i], share.panels);
           weights.gather(layer.tokens[row], sums[i], grouped(share.panels, G));
         } else {
           x[i] = layer.x + row * layer.I;
@@ -110,6 +111,7 @@ class StackStep {
       }
     }
     constexpr PhaseGates<Cell> phase_gates(phase);
+    const auto& pointwise = pointwise_of<Cell>(layer.variant);
     std::int32_t* const own_words = prepared_ + worker.index * (x_words_ + h_words_);
     const Index dense = phase == 0 && layer.tokens == nullptr ? n : 0;
     const auto inputs = prepared(weights.input, dense, x, sums, own_words);
@@ -119,29 +121,29 @@ class StackStep {
       const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
       const Range panels{first, min(share.panels.last, first + panels_in_block)};
       if (dense > 0) {
-        const Range own = grouped(panels, G);
-        multiply<Base::row>(n, inputs, weights.input, own.first, own.last, weights.bias);
+        multiply_both(n, inputs, states, weights, panels);
+      } else {
+        const Range own = grouped(panels, phase_gates.count);
+        multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
       }
-      const Range own = grouped(panels, phase_gates.count);
-      multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
+      apply<Cell, phase, false, T>(pointwise, layer.variant, n, at, panels, sums);
     }
-    apply<Cell, phase, false, T>(pointwise_of<Cell>(layer.variant), layer.variant, n, at,
-                                 share.panels, sums);
   }
 
-  PYRNN_INLINE StepRow<T> row_of(const Step<T>& layer, Index row) const {
+  // Field by field: a copy would read them together while they are still on their way to memory one by
+  // one, and would wait for all that is written before them.
+  PYRNN_INLINE void point(StepRow<T>& to, const Step<T>& layer, Index row) const {
     const Index at = row * layer.H;
-    StepRow<T> result{};
-    result.H = layer.H;
-    result.h_prev = layer.h_prev + at;
-    result.operand = result.h_prev;
-    result.h = layer.h + at;
+    to = {};
+    to.H = layer.H;
+    to.h_prev = layer.h_prev + at;
+    to.operand = to.h_prev;
+    to.h = layer.h + at;
     if constexpr (Cell::has_c) {
-      result.c_prev = layer.c_prev + at;
-      result.c = layer.c + at;
+      to.c_prev = layer.c_prev + at;
+      to.c = layer.c + at;
     }
-    if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + at;
-    return result;
+    if constexpr (Cell::phases > 1) to.reset_h = reset_h_ + at;
   }
 
   const Step<T>* layers_;

@@ -1,0 +1,111 @@
+// sums = bias + W_ih x + W_hh h, both products of a step at once: the sums stay in registers from the one
+// to the other. Each is the same chain of operations as that of one product after the other.
+#pragma once
+
+#include "weights.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+// Panels side by side in a strip: all gates of 16 units, or units of the one gate there is.
+template <class Cell>
+constexpr Index strip_panels = Cell::gates == 1 ? 4 : Cell::gates;
+
+// A strip from panel p on, and in `panels` how many it has before `last`. As Strips has it, without the
+// divisions by what is known here.
+template <class Cell, class T>
+PYRNN_INLINE Lines<T> lines_at(const Panels<T>& b, Index p, Index last, Index& panels) {
+  constexpr Index W = panel_width<T>;
+  if constexpr (most_bundled == 1) {
+    panels = min(last - p, strip_panels<Cell>);
+    return {b.data + p * b.depth * W, W, b.depth * W};
+  } else if constexpr (Cell::gates > 1) {
+    panels = Cell::gates;
+    return {b.data + p * b.depth * W, Cell::gates * W, W};
+  } else {
+    const Index start = p - p % strip_panels<Cell>;
+    const Index size = min(strip_panels<Cell>, b.count() - start);
+    panels = min(last, start + size) - p;
+    return {b.data + (start * b.depth + p - start) * W, size * W, W};
+  }
+}
+
+// R rows by P panels of a strip. Panel j of both adds to block j of the sums, from `column` on; where there
+// is a block more than panels, the last panel of W_hh adds to that.
+template <int R, int P, bool apart, class T>
+PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* const* h,
+                            Lines<T> w_hh, Index H, const T* bias, T* const* sums, Index column) {
+  constexpr int V = panel_vectors, N = (apart ? P + 1 : P) * V;
+  Vec<T> sum[R][N];
+  const T *a[R], *b[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    a[r] = x[r];
+    b[r] = h[r];
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) sum[r][v] = load(bias + column + v * lanes<T>);
+  }
+  add_lines<R, P, T>(sum, a, 1, w_ih, I, [](int v) { return v; });
+  add_lines<R, P, T>(sum, b, 1, w_hh, H,
+                     [](int v) { return apart && v >= (P - 1) * V ? v + V : v; });
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) store(sums[r] + column + v * lanes<T>, sum[r][v]);
+  }
+}
+
+// Most rows of a tile that has a block more than panels, all blocks in registers.
+template <class Cell>
+constexpr int rows_apart = accumulators / (Cell::columns * panel_vectors);
+
+// n rows, the units of `panels`. `x` and `h` are as prepared() gives them; both have the sums as their C.
+template <class Cell, class T, class Operand, class RowsOf>
+void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
+                   const Weights<Cell, T, Operand>& weights, Range panels) {
+  constexpr int G = Cell::gates, C = Cell::columns;
+  constexpr bool apart = C == G + 1;
+  if constexpr (std::is_same_v<Operand, Panels<T>> && Cell::phases == 1 &&
+                (!apart || rows_apart<Cell> > 0)) {
+    if (!apart || min(n, tile_rows) <= rows_apart<Cell>) {
+      const Index last = panels.last * G;
+      for (Index p = panels.first * G, some = 0; p < last; p += some) {
+        const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
+        const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
+        const auto tile = [&](auto rows_constant, Index row) {
+          constexpr int R = decltype(rows_constant)::value;
+          const auto panels_of_tile = [&](auto panels_constant, Index at) {
+            constexpr int P = decltype(panels_constant)::value;
+            Lines<T> ih = w_ih, hh = w_hh;
+            ih.line += at * ih.next_panel;
+            hh.line += at * hh.next_panel;
+            tile_both<R, P, apart>(x.a + row, ih, weights.input.depth, h.a + row, hh,
+                                   weights.hidden[0].depth, weights.bias, x.c + row,
+                                   (apart ? p / G * C : p + at) * panel_width<T>);
+          };
+          if constexpr (!apart && (most_bundled == 1 || G == 1)) {
+            for_panels<tile_panels<R>>(some, panels_of_tile);
+          } else if constexpr (!apart || R <= rows_apart<Cell>) {
+            panels_of_tile(std::integral_constant<int, G>(), 0);
+          }
+        };
+        if (n == 1) {
+          tile(std::integral_constant<int, 1>(), 0);
+          continue;
+        }
+        for_tiles(n, [&](Index row, Index rows) {
+          with_rows(rows, [&](auto rows_constant) { tile(rows_constant, row); });
+        });
+      }
+      return;
+    }
+  }
+  constexpr PhaseGates<Cell> gates(0);
+  for (Index i = 0; i < n; ++i) weights.start_sums(x.c[i], panels);
+  const Range inputs = grouped(panels, G), states = grouped(panels, gates.count);
+  multiply<Base::row>(n, x, weights.input, inputs.first, inputs.last, weights.bias);
+  multiply<Base::self>(n, h, weights.hidden[0], states.first, states.last);
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA
