@@ -37,7 +37,7 @@ struct LstmCell {
       if constexpr (coupled) i = splat(T(1)) - f;
       const Vec<T> a_g = at.load(sums + C * W);
       const Vec<T> g = rule.candidate(a_g);
-      const Vec<T> fresh = rule.clip_cell(f * c_prev + rounded(i * g));
+      const Vec<T> fresh = rule.clip_cell(f * c_prev + product<T>(i, g));
       at.store(row.c, rule.settle_cell(at, row, fresh, c_prev));
       if constexpr (!Rule::plain) at.store(sums + C * W, fresh);
       if constexpr (save) {
@@ -49,7 +49,7 @@ struct LstmCell {
       const Vec<T> fresh = at.load(Rule::plain ? row.c : sums + C * W);
       const Vec<T> a_o = rule.with_peephole(at, H, peephole_o, at.load(sums + O * W), fresh);
       const Vec<T> o = rule.gate(a_o);
-      rule.template settle<false>(at, row, o * rule.output(fresh));
+      rule.template settle<false>(at, row, product<T>(o, rule.output(fresh)));
       if constexpr (save) at.store(row.gates + O * H, rule.taped(a_o, o));
     }
   }
@@ -72,7 +72,8 @@ struct LstmCell {
       in.i = rule.open_gate(at.load(gates));
     }
     in.c_prev = at.load(c_prev);
-    if constexpr (!Rule::plain) in.sum = in.f.value * in.c_prev + rounded(in.i.value * in.g.value);
+    if constexpr (!Rule::plain)
+      in.sum = in.f.value * in.c_prev + product<T>(in.i.value, in.g.value);
     return in;
   }
 
@@ -86,13 +87,14 @@ struct LstmCell {
     const Opened<T> o = rule.open_gate(at.load(row.gates + O * H));
     const Opened<T> out = rule.open_output(Rule::plain ? at.load(row.c) : rule.clip_cell(sum));
     const Unsettled<T> dh = rule.unsettle(at, row), dc_t = rule.unsettle_cell(at, row);
-    const Vec<T> da_o = dh.fresh * out.value * o.slope;
+    const Vec<T> da_o = product<T>(product<T>(dh.fresh, out.value), o.slope);
     Vec<T> dc = dh.fresh * rounded(o.value * out.slope) + dc_t.fresh;
     dc = rule.through_clip(sum, rule.with_peephole(at, H, peephole_o, dc, da_o));
-    const Vec<T> da_f = coupled ? dc * (c_prev - g.value) * f.slope : dc * c_prev * f.slope;
+    const Vec<T> kept = coupled ? c_prev - g.value : c_prev;
+    const Vec<T> da_f = product<T>(product<T>(dc, kept), f.slope);
     Vec<T> dc_prev = rule.with_kept(dc * f.value, dc_t.kept);
     if constexpr (!coupled) {
-      const Vec<T> da_i = dc * g.value * i.slope;
+      const Vec<T> da_i = product<T>(product<T>(dc, g.value), i.slope);
       dc_prev = rule.with_peephole(at, H, 0, dc_prev, da_i);
       at.store(da, da_i);
     }
@@ -106,7 +108,7 @@ struct LstmCell {
   template <class T, class Rule, class At>
   static PYRNN_INLINE Vec<T> hidden(const Rule& rule, const At& at, const TapeRow<T>& row) {
     const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
-    return o * rule.output(at.load(row.c));
+    return product<T>(o, rule.output(at.load(row.c)));
   }
 
   // c~ of a row, which the peephole of o saw.

@@ -44,8 +44,8 @@ class StackStep {
   static constexpr int G = Cell::gates, C = Cell::columns;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
-  // A step goes block by block of units, a tile of one row each, so that it can be walked backwards, and the
-  // pointwise part of one block runs while the weights of the next come in.
+  // The products of a step go block by block of units, a tile of one row each, so that they can be walked
+  // backwards. The pointwise part follows for all units: of few, its chains of activations would not overlap.
   static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
 
   // OpenMP is not asked where one thread is all that is worth it.
@@ -111,7 +111,6 @@ class StackStep {
       }
     }
     constexpr PhaseGates<Cell> phase_gates(phase);
-    const auto& pointwise = pointwise_of<Cell>(layer.variant);
     std::int32_t* const own_words = prepared_ + worker.index * (x_words_ + h_words_);
     const Index dense = phase == 0 && layer.tokens == nullptr ? n : 0;
     const auto inputs = prepared(weights.input, dense, x, sums, own_words);
@@ -126,8 +125,9 @@ class StackStep {
         const Range own = grouped(panels, phase_gates.count);
         multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
       }
-      apply<Cell, phase, false, T>(pointwise, layer.variant, n, at, panels, sums);
     }
+    apply<Cell, phase, false, T>(pointwise_of<Cell>(layer.variant), layer.variant, n, at,
+                                 share.panels, sums);
   }
 
   // Field by field: a copy would read them together while they are still on their way to memory one by

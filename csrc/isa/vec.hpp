@@ -140,6 +140,17 @@ PYRNN_INLINE V rounded(V v) {
   return v;
 }
 
+// a * b. A product that is denormal takes Zen 4 some 36 cycles more, a fused operation with the same result
+// none; the -0, hidden from the compiler, changes no bit.
+template <class T>
+PYRNN_INLINE Vec<T> product(Vec<T> a, Vec<T> b) {
+#if defined(__x86_64__) && !defined(__FMA__)
+  return a * b;
+#else
+  return a * b + rounded(splat(T(-0.0)));
+#endif
+}
+
 template <int... Lane, class V>
 PYRNN_INLINE V shuffle(V a, V b) {
 #if defined(__clang__) || __GNUC__ >= 12
