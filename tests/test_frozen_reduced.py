@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tolerances import (
 )
 
 import pyrnn
+from pyrnn import _core
 from pyrnn.autocomplete.corpus import language_reference, split
 from pyrnn.autocomplete.model import CharModel
 from pyrnn.autocomplete.training import Settings, train
@@ -146,6 +148,30 @@ def test_more_threads_than_a_step_uses(kind: str, precision: str) -> None:
         assert_same_bits(stream.step(x[t]), want[t], f"step {t}")
 
 
+@pytest.fixture
+def heedless() -> Iterator[None]:
+    """Threads keep their shares: a busy machine would leave one."""
+    _core.heed_load(False)
+    yield
+    _core.heed_load(True)
+
+
+@pytest.mark.usefixtures("heedless")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru_reset_before", "lstm"])
+def test_threads_do_not_meet_in_their_rows(kind: str, precision: str) -> None:
+    """By units each rounds the rows for itself: one that is ahead spoils nothing for another."""
+    layer = random_layer(kind, 200, 144)
+    frozen = layer.freeze(precision)
+    x, state = inputs(layer, 40, 3)
+    pyrnn.set_num_threads(1)
+    want = frozen(x, state)
+    for threads in (2, 3, 4):
+        pyrnn.set_num_threads(threads)
+        for _ in range(20):
+            assert_all_same(frozen(x, state), want)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_calls(kind: str, precision: str) -> None:
@@ -193,6 +219,17 @@ def test_pickled(kind: str, precision: str) -> None:
     x, state = inputs(layer)
     assert_all_same(twin(x, state), frozen(x, state))
     assert (repr(twin), twin.nbytes) == (repr(frozen), frozen.nbytes)
+
+
+def test_the_largest_weight_pickled() -> None:
+    """Its scale times 127 is above all numbers."""
+    layer = pyrnn.RNN(2, 1)
+    layer.params["weight_ih_l0"][...] = np.finfo("float32").max, 1.0
+    frozen = layer.freeze("int8")
+    x = np.array([[[1e-35, 0]]], "float32")
+    want, _ = frozen(x)
+    assert abs(want).item() > 0.9
+    assert_all_same(pickle.loads(pickle.dumps(frozen))(x), frozen(x))
 
 
 @pytest.mark.parametrize(("precision", "times"), [("bfloat16", 1.99), ("int8", 3.8)])

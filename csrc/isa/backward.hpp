@@ -79,7 +79,7 @@ class BackwardScan {
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
     d_masked_ = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * H_);
-    slices_ = carver.take<T>(plan_.threads * W * K);
+    slices_ = carver.take<T>(plan_.threads * slices_of_a_thread * W * K);
     const Index n = plan_.threads * K;
     lists_.da_x = carver.take<const T*>(n);
     for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
@@ -357,20 +357,20 @@ class BackwardScan {
     for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
       const Panels<T> b = operand(operand_[phase], K, H_);
-      for (Index p = own.first; p < own.last; ++p) {
+      for (Index p = own.first, next; p < own.last; p = next) {
+        next = min(own.last, b.bundle_end(p));
         T* to = b.panel(p);
-        const Index next = b.line_step(p);
-        for (Index k = 0; k < K; ++k, to += next) {
-          pack_hidden<phase>(places, lists.step[k], lists.row[k], p * W, to);
+        for (Index k = 0; k < K; ++k, to += b.line_step(p)) {
+          pack_hidden<phase>(places, lists.step[k], lists.row[k], {p, next}, to);
         }
       }
       return true;
     });
   }
 
-  // One line of what W_hh multiplied at step t, from unit `first` on.
+  // One line of each panel of what W_hh multiplied at step t.
   template <int phase>
-  void pack_hidden(const Places<T>& places, Index t, Index row, Index first, T* line) const {
+  void pack_hidden(const Places<T>& places, Index t, Index row, Range panels, T* lines) const {
     const bool starts = places.starts(t, row);
     const Index before = starts ? 0 : places.index(places.time.before(t), row);
     const TapeRow<T> tape{H_,
@@ -380,18 +380,22 @@ class BackwardScan {
                           starts ? call_.in.h0 + row * H_ : nullptr,
                           call_.tape.gates + places.index(t, row) * C * H_,
                           mask_.row(row, H_)};
-    pointwise_.operand[phase](call_.in.variant, tape, first, line);
+    pointwise_.operand[phase](call_.in.variant, tape, panels, lines);
   }
 
   void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
                         bool first) const {
-    T* const slice = slices_ + worker.index * W * block_ * B_;
+    T* const slices = slices_ + worker.index * slices_of_a_thread * W * block_ * B_;
     const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
-    for (Index i = own.first; i < own.last; ++i) {
+    for (Index i = own.first, packed = i; i < own.last; ++i) {
       const Index panel = i / G, unit = panel * W;
       const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
       const Index row = gate * H_ + unit;  // of the parameters
-      Slice<T> d = pack_slice(slice, lists.da_x, K, i * W, width);
+      if (i == own.first || gate == 0) {
+        packed = i;
+        pack_slices(slices, lists.da_x, K, i * W, min(own.last, (panel + 1) * G) - i);
+      }
+      Slice<T> d{slices + (i - packed) * W * K, K, width};
       if (call_.in.tokens != nullptr) {
         scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
       } else {
@@ -403,7 +407,7 @@ class BackwardScan {
         constexpr PhaseGates<Cell> gates(phase);
         if (gate < gates.first || gate >= gates.first + gates.count) return true;
         if constexpr (Cell::splits) {
-          d = pack_slice(slice, lists.da_h[phase], K,
+          d = pack_slice(slices + G * W * K, lists.da_h[phase], K,
                          (panel * gates.count + gate - gates.first) * W, width);
         }
         accumulate_weight(d, operand(operand_[phase], K, H_), call_.dw_hh + row * H_, first);
@@ -432,8 +436,10 @@ class BackwardScan {
     }
   }
 
-  // (step, row) pairs of a block: two slices of one line each, 16 KiB, share L1.
+  // (step, row) pairs of a block: a slice of one line each, 16 KiB, takes half of L1.
   static constexpr Index rows_of_a_block = 256;
+  // Those of all gates of a panel of units, and one of the hidden side.
+  static constexpr Index slices_of_a_thread = G + (Cell::splits ? 1 : 0);
 
   const Backward<T>& call_;
   const Index T_, B_, I_, H_;
@@ -453,7 +459,7 @@ class BackwardScan {
   RecurrentMask<T> mask_;
   T* d_masked_ = nullptr;          // [B, H] W_hh^T da_h, with a mask
   T* carried_ = nullptr;           // [B, H] where W_hh^T da_h goes: dh0 or d_masked_
-  T* slices_ = nullptr;            // [threads, K, W]
+  T* slices_ = nullptr;            // [threads, slices_of_a_thread, K, W]
   Lists lists_{};                  // [threads, K] each
   const T** pointer_a_ = nullptr;  // [threads, B]
   T** pointer_c_ = nullptr;

@@ -22,6 +22,16 @@ Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, in
   return {data, depth, width};
 }
 
+// `count` slices of whole lines, one after the other: side by side in the rows, they come in together.
+template <class T>
+void pack_slices(T* data, const T* const* rows, Index depth, Index column, Index count) {
+  constexpr Index W = panel_width<T>;
+  for (Index k = 0; k < depth; ++k) {
+    const T* const from = rows[k] + column;
+    for (Index s = 0; s < count; ++s) copy(from + s * W, data + (s * depth + k) * W, {0, W});
+  }
+}
+
 // dw: row 0 of the slice, of [.., b.columns]. `first`: there is nothing to add to.
 template <class T>
 void accumulate_weight(const Slice<T>& d, const Panels<T>& b, T* dw, bool first) {

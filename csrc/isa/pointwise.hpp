@@ -16,8 +16,8 @@ struct Pointwise {
   // One row; da_x and da_h by panels, the latter those of the phase.
   using Backward = void (*)(const Variant<T>&, const GradRow<T>& row, Range panels, T* da_x,
                             T* da_h);
-  // What W_hh multiplied at a step, from unit `first` on: one line, padded with zeros.
-  using Operand = void (*)(const Variant<T>&, const TapeRow<T>& row, Index first, T* line);
+  // What W_hh multiplied at a step, the units of some panels: lines side by side, padded with zeros.
+  using Operand = void (*)(const Variant<T>&, const TapeRow<T>& row, Range panels, T* lines);
   // c~ of a row, as the peephole of o saw it: one line.
   using Cells = void (*)(const Variant<T>&, const GradRow<T>& row, Index first, T* line);
 
@@ -57,18 +57,18 @@ void backward_pointwise(const Variant<T>& variant, const GradRow<T>& row, Range 
   }
 }
 
-// f(at) -> values, into a line that begins with unit `first`.
+// f(at) -> values, into the lines of some panels.
 template <class T, class F>
-PYRNN_INLINE void fill_line(Index first, Index H, T* line, F f) {
-  const Index last = min(H, first + panel_width<T>);
-  for (Index u = last; u < first + panel_width<T>; ++u) line[u - first] = T(0);
-  for_lanes<T>(first, last, [&](const auto& at) { at.store(line - first, f(at)); });
+PYRNN_INLINE void fill_lines(Range panels, Index H, T* lines, F f) {
+  const Index first = panels.first * panel_width<T>, last = min(H, panels.last * panel_width<T>);
+  for (Index u = last; u < panels.last * panel_width<T>; ++u) lines[u - first] = T(0);
+  for_lanes<T>(first, last, [&](const auto& at) { at.store(lines - first, f(at)); });
 }
 
 template <class Cell, class Rule, int phase, class T>
-void operand_line(const Variant<T>& variant, const TapeRow<T>& row, Index first, T* line) {
+void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panels, T* lines) {
   const Rule rule(variant);
-  fill_line(first, row.H, line, [&](const auto& at) {
+  fill_lines(panels, row.H, lines, [&](const auto& at) {
     Vec<T> h;
     if (row.h0 != nullptr) {
       h = at.load(row.h0);
@@ -86,8 +86,9 @@ void operand_line(const Variant<T>& variant, const TapeRow<T>& row, Index first,
 template <class Cell, class Rule, class T>
 void fresh_cell_line(const Variant<T>& variant, const GradRow<T>& row, Index first, T* line) {
   const Rule rule(variant);
-  fill_line(first, row.H, line,
-            [&](const auto& at) { return Cell::template fresh_cell<T>(rule, at, row); });
+  const Index panel = first / panel_width<T>;
+  fill_lines({panel, panel + 1}, row.H, line,
+             [&](const auto& at) { return Cell::template fresh_cell<T>(rule, at, row); });
 }
 
 template <class Cell, class Rule, class T>
@@ -101,7 +102,7 @@ constexpr Pointwise<T> make_pointwise() {
       all.taped[phase][stage] = &forward_pointwise<Cell, Rule, phase, stage, true, T>;
     });
     all.backward[phase] = &backward_pointwise<Cell, Rule, phase, T>;
-    all.operand[phase] = &operand_line<Cell, Rule, phase, T>;
+    all.operand[phase] = &operand_lines<Cell, Rule, phase, T>;
     return true;
   });
   if constexpr (Cell::has_c && !Rule::plain) all.fresh_cell = &fresh_cell_line<Cell, Rule, T>;
