@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from .weights import parameter_names as parameter_names
-
 # Kind of parameter -> name of the array in the operations.
 ARRAYS = {
     "weight_ih": "w_ih",
@@ -20,6 +18,19 @@ ARRAYS = {
     "ln_c_bias": "ln_c_bias",
 }
 PLAIN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def parameter_names(layer: int, reverse: bool, bias: bool) -> tuple[str, ...]:
+    """``weight_ih``, ``weight_hh`` and the biases of one layer in one direction.
+
+    Examples
+    --------
+    >>> from pyrnn.parameters import parameter_names
+    >>> parameter_names(1, True, False)
+    ('weight_ih_l1_reverse', 'weight_hh_l1_reverse')
+    """
+    suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
+    return tuple(kind + suffix for kind in (PLAIN if bias else PLAIN[:2]))
 
 
 def parameter_shapes(

@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
         "proj_size": (0, 2, 7),
         "cell_clip": (None, 0.5),
         "dcells": (False, True),
+        "zoneout": (0.0, "expected", "drawn", "of c"),
     },
 }
 FAMILIES = tuple(OPTIONS)
@@ -127,6 +128,8 @@ def make_variant(cell: str, options: dict[str, Any], dtype: str, *shape: int) ->
     zoneout = options.pop("zoneout", 0.0)
     if zoneout:
         problem.options["zoneout"] = ZONEOUT if cell == "lstm" else ZONEOUT[0]
+    if zoneout == "of c":
+        problem.options["zoneout"] = (0.0, ZONEOUT[1])
     if options.pop("dcells", False):
         problem.options["return_cells"] = True
         dcells = normal(seq_len, batch_size, hidden_size)
