@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tolerances import assert_same_bits
 
 import pyrnn
-from pyrnn import weights
+from pyrnn import reference, weights
 
 CELLS = {"rnn": "h", "gru": "rzn", "lstm": "ifgo"}
 LAYERS = {"rnn": pyrnn.RNN, "gru": pyrnn.GRU, "lstm": pyrnn.LSTM}
@@ -191,6 +191,99 @@ def test_orders() -> None:
     flat = weights.from_cudnn(numbered(2 * (4 + 4) + 2 * 8), "lstm", 1, 1, 1, True)
     assert flat["weight_ih_l0_reverse"].ravel().tolist() == [8, 9, 10, 11]
     assert flat["bias_ih_l0"].tolist() == [16, 17, 18, 19]
+
+
+def filled(shape: tuple[int, ...], k: int) -> Array:
+    """Eighths between -6/8 and 6/8, exact in every precision."""
+    values = (np.arange(np.prod(shape)) * 5 + k * 3) % 13 - 6
+    return (values / 8).reshape(shape)
+
+
+def keras_weights(gates: int, *bias: int) -> list[Array]:
+    return [filled(shape, k) for k, shape in enumerate([(2, gates * 3), (3, gates * 3), bias])]
+
+
+def flax_entries(**shapes: tuple[int, ...]) -> dict[str, dict[str, Array]]:
+    """Bias and kernel of each entry; one with a bias has its shape here."""
+    entries: dict[str, dict[str, Array]] = {}
+    k = 0
+    for name in sorted(shapes):
+        bias, kernel = shapes[name][:-2], shapes[name][-2:]
+        entries[name] = {}
+        for key, shape in (("bias", bias), ("kernel", kernel)):
+            if shape:
+                entries[name][key] = filled(shape, k)
+                k += 1
+    return entries
+
+
+IN, HIDDEN, IN_BIAS, HIDDEN_BIAS = (2, 3), (3, 3), (3, 2, 3), (3, 3, 3)
+LINEN_LSTM = {f"i{gate}": IN for gate in "ifgo"} | {f"h{gate}": HIDDEN_BIAS for gate in "ifgo"}
+LINEN_GRU = {f"i{gate}": IN_BIAS for gate in "rzn"} | {
+    "hr": HIDDEN, "hz": HIDDEN, "hn": HIDDEN_BIAS,
+}  # fmt: skip
+HARD = {"gate_activation": weights.KERAS_HARD_SIGMOID[3]}
+
+
+@pytest.mark.parametrize(
+    ("cell", "params", "options", "want"),
+    [
+        # y of the last of three steps, as Keras 3.15.1 and Flax 0.12.8 on JAX give them.
+        (
+            "rnn", weights.from_keras(keras_weights(1, 3), "rnn"), {},
+            [-0.039223, 0.360967, -0.086247, 0.551029, 0.532799, -0.36295],
+        ),
+        (
+            "lstm", weights.from_keras(keras_weights(4, 12), "lstm"), {},
+            [0.307064, -0.127641, 0.031176, 0.478746, -0.126431, 0.084953],
+        ),
+        (
+            "lstm", weights.from_keras(keras_weights(4, 12), "lstm"), HARD,
+            [0.278747, -0.143531, 0.034208, 0.415826, -0.157725, 0.101057],
+        ),
+        (
+            "gru", weights.from_keras(keras_weights(3, 2, 9), "gru"), {},
+            [0.218868, -0.259144, -0.163598, 0.36542, -0.396299, -0.004215],
+        ),
+        (
+            "gru", weights.from_keras(keras_weights(3, 9), "gru"), {"reset_after": False},
+            [0.43098, -0.219229, 0.182962, 0.579486, -0.330345, 0.298197],
+        ),
+        (
+            "lstm", weights.from_flax(flax_entries(**LINEN_LSTM), "lstm"), {},
+            [0.075398, 0.188527, -0.160646, 0.169522, 0.190597, -0.278817],
+        ),
+        (
+            "gru", weights.from_flax(flax_entries(**LINEN_GRU), "gru"), {},
+            [0.275891, -0.224712, 0.202573, 0.269427, -0.281635, 0.105918],
+        ),
+        (
+            "rnn", weights.from_flax(flax_entries(i=IN_BIAS, h=HIDDEN), "rnn"), {},
+            [-0.376063, -0.338187, 0.160284, -0.215659, -0.452192, -0.190035],
+        ),
+        (
+            "gru",
+            weights.from_flax(flax_entries(dense_i=(9, 2, 9), dense_h=(3, 9)), "gru"), {},
+            [-0.024308, 0.416871, -0.229584, -0.05147, 0.504785, -0.27429],
+        ),
+        (
+            "lstm",
+            weights.from_flax(flax_entries(dense_i=(2, 12), dense_h=(12, 3, 12)), "lstm"), {},
+            [-0.071003, 0.212378, -0.222016, -0.092842, 0.319006, -0.207189],
+        ),
+    ],
+)  # fmt: skip
+def test_values_of_keras_and_flax(cell: str, params: Any, options: Any, want: list[float]) -> None:
+    states = [np.zeros((2, 3))] * (2 if cell == "lstm" else 1)
+    forward = getattr(reference, f"{cell}_forward")
+    y, *_ = forward(filled((3, 2, 2), 1), *states, *params.values(), **options)
+    np.testing.assert_allclose(y[-1].ravel(), want, atol=1e-6)
+
+
+def test_nnx_calls_if_by_another_name() -> None:
+    linen = flax_entries(**LINEN_LSTM)
+    nnx = {"if_" if name == "if" else name: entry for name, entry in linen.items()}
+    assert_same(weights.from_flax(nnx, "lstm"), weights.from_flax(linen, "lstm"))
 
 
 def ones(**shapes: tuple[int, ...]) -> dict[str, Array]:
