@@ -23,6 +23,8 @@ from helpers_variants import (
 from tolerances import (
     DIFFERENCE_RELATIVE,
     DIFFERENCE_STEP,
+    LAYER_NORM,
+    RELATIVE,
     assert_close,
     assert_same_bits,
     relative_error,
@@ -291,9 +293,9 @@ def test_float32_checkpoints_and_saving_nothing(cell: str, options: dict[str, An
     for name, array in (states | unsaved).items():
         assert_same_bits(array, got[name], name)
     want = variant_run(reference, variant_astype(problem, "float64"))
-    loose = 10 if options["layer_norm" if "layer_norm" in options else "clip"] is True else 1
+    limit = RELATIVE["float32"] * (LAYER_NORM if options.get("layer_norm") else 1)
     for name, array in got.items():
-        assert_close(array, want[name], "float32", name, loose * 3e-5)
+        assert_close(array, want[name], "float32", name, limit)
 
 
 @pytest.mark.parametrize(("cell", "options"), SINGLES + PAIRS, ids=label)

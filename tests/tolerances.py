@@ -14,6 +14,9 @@ import numpy.typing as npt
 # Kernels, any instruction set, and the float32 reference.
 RELATIVE = {"float32": 3e-5, "float64": 1e-11}
 
+# Times as much where layer norm divides by a standard deviation, which may be small.
+LAYER_NORM = 10
+
 # Frozen weights of reduced precision: a bfloat16 is off by 2**-9 at most, an int8 by 1/254 of its
 # row's largest, and so are activations; twice as much for what adds up over steps.
 RELATIVE |= {"bfloat16": 4e-3, "int8": 1e-2}
