@@ -13,7 +13,7 @@ import numpy as np
 
 from . import dispatch
 from .tape import Array, CheckpointTape, GruGrads, LayerInputs, LstmGrads, RnnGrads, Tape
-from .variants import Variant, variant_of
+from .variants import ActivationLike, Variant, variant_of
 
 __all__ = [
     "gru_backward",
@@ -24,8 +24,6 @@ __all__ = [
     "rnn_forward",
 ]
 
-Activation = str | tuple[Any, ...]
-
 
 def rnn_forward(
     x: Array,
@@ -35,7 +33,7 @@ def rnn_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    nonlinearity: Activation = "tanh",
+    nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
     ln_ih_weight: Array | None = None,
     ln_ih_bias: Array | None = None,
@@ -133,8 +131,8 @@ def gru_forward(
     b_hh: Array | None = None,
     *,
     reset_after: bool = True,
-    activation: Activation = "tanh",
-    gate_activation: Activation = "sigmoid",
+    activation: ActivationLike = "tanh",
+    gate_activation: ActivationLike = "sigmoid",
     clip: float | None = None,
     ln_ih_weight: Array | None = None,
     ln_ih_bias: Array | None = None,
@@ -223,8 +221,8 @@ def lstm_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    activation: Activation = "tanh",
-    gate_activation: Activation = "sigmoid",
+    activation: ActivationLike = "tanh",
+    gate_activation: ActivationLike = "sigmoid",
     clip: float | None = None,
     coupled: bool = False,
     cell_clip: float | None = None,

@@ -30,6 +30,7 @@ ACTIVATIONS = {
 PARAMETERLESS = {name for name, numbers in ACTIVATIONS.items() if numbers == (0.0, 0.0)}
 
 Activation = tuple[str, float, float]
+ActivationLike = str | tuple[Any, ...]  # as callers may write it
 TANH: Activation = ("tanh", 0.0, 0.0)
 SIGMOID: Activation = ("sigmoid", 0.0, 0.0)
 RELU: Activation = ("relu", 0.0, 0.0)

@@ -188,9 +188,11 @@ def test_both_sides_have_the_same_cells() -> None:
     names = {
         name
         for path in sources(ISA, "hpp")
-        for name in re.findall(r'constexpr const char\* name = "(\w+)"', path.read_text())
+        for value in re.findall(r"constexpr const char\* name =([^;]+);", path.read_text())
+        for name in re.findall(r'"(\w+)"', value)
     }
-    assert names <= set(CELLS)
+    # Elman's are one struct.
+    assert names == {"rnn" if cell.startswith("rnn") else cell for cell in CELLS}
 
 
 @pytest.mark.parametrize("name", sorted({cell.partition("_")[0] for cell in CELLS}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ..tape import Array, CheckpointTape, GruGrads, LstmGrads, RnnGrads, Tape
-from ..variants import variant_of
+from ..variants import ActivationLike, variant_of
 from .scan import scan_backward, scan_forward
 
 __all__ = [
@@ -31,7 +31,7 @@ def rnn_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    nonlinearity: str | tuple[Any, ...] = "tanh",
+    nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
     ln_ih_weight: Array | None = None,
     ln_ih_bias: Array | None = None,
@@ -84,8 +84,8 @@ def gru_forward(
     b_hh: Array | None = None,
     *,
     reset_after: bool = True,
-    activation: str | tuple[Any, ...] = "tanh",
-    gate_activation: str | tuple[Any, ...] = "sigmoid",
+    activation: ActivationLike = "tanh",
+    gate_activation: ActivationLike = "sigmoid",
     clip: float | None = None,
     ln_ih_weight: Array | None = None,
     ln_ih_bias: Array | None = None,
@@ -140,8 +140,8 @@ def lstm_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    activation: str | tuple[Any, ...] = "tanh",
-    gate_activation: str | tuple[Any, ...] = "sigmoid",
+    activation: ActivationLike = "tanh",
+    gate_activation: ActivationLike = "sigmoid",
     clip: float | None = None,
     coupled: bool = False,
     cell_clip: float | None = None,
