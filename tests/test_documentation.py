@@ -122,3 +122,25 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "infer-lstm-64-64-b1-t1 |" in done.stdout
     assert saved.stat().st_size > 0
+
+
+def test_the_equations_name_what_stands_in_the_code() -> None:
+    """Tables of a column "reference" and one "kernels": each name is one of theirs."""
+    text = (ROOT / "docs" / "equations.md").read_text()
+    sources = {
+        "reference": "".join(path.read_text() for path in (ROOT / "pyrnn/reference").glob("*.py")),
+        "kernels": "".join(path.read_text() for path in (ROOT / "csrc/isa").glob("*.hpp")),
+    }
+    found = 0
+    for header, rows in re.findall(
+        r"^(\|.*reference.*kernels.*\|)\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.M
+    ):
+        columns = [name.strip() for name in header.strip("|").split("|")]
+        for row in rows.splitlines():
+            cells = dict(zip(columns, row.strip("|").split("|"), strict=True))
+            for side, source in sources.items():
+                for name in re.findall(r"`([^`]+)`", cells[side]):
+                    found += 1
+                    stem = name.partition("[")[0]
+                    assert re.search(rf"\b{re.escape(stem)}\b", source), f"{side}: {name}"
+    assert found > 30
