@@ -221,6 +221,13 @@ def test_pickled(kind: str, precision: str) -> None:
     assert (repr(twin), twin.nbytes) == (repr(frozen), frozen.nbytes)
 
 
+def test_a_scale_comes_back() -> None:
+    """From 127 times itself, for each mantissa: what unpacking relies on."""
+    largest = np.arange(2**23, 2**24).astype("float32")
+    scale = largest / np.float32(127)
+    assert ((scale * np.float32(127)) / np.float32(127) == scale).all()
+
+
 def test_the_largest_weight_pickled() -> None:
     """Its scale times 127 is above all numbers."""
     layer = pyrnn.RNN(2, 1)

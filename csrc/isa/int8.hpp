@@ -65,18 +65,13 @@ struct Int8 {
   PYRNN_INLINE static Sum one_hot(Vec<Word> words, int i) {
     return (words << (24 - 8 * i) >> 24) * splat(Word(largest));
   }
-  // Value i of a word of the column whose header is at `head`. The largest of a row comes back so that its
-  // scale is the same again: that it is the scale times 127, rounded, does not follow.
+  // Value i of a word of the column whose header is at `head`. 127 times a scale has that scale again, for
+  // every mantissa; only the largest of all numbers does not come back by it.
   PYRNN_INLINE static float value(Word word, int i, const Word* head) {
     const Word q = static_cast<Word>(std::uint32_t(word) << (24 - 8 * i)) >> 24;
-    const float scale = bit_cast<float>(head[0]);
-    float top = scale * largest;
-    for (const Word step : {-1, 1}) {
-      const float next = bit_cast<float>(bit_cast<Word>(top) + step);
-      if (top / largest != scale && next / largest == scale) top = next;
-    }
-    const float size = scale * static_cast<float>(q);
-    return q == largest ? top : q == -largest ? -top : size;
+    const float size = bit_cast<float>(head[0]) * static_cast<float>(q);
+    constexpr float most = 0x1.fffffep127f;
+    return size > most ? most : size < -most ? -most : size;  // NaN stays
   }
 
   // base + sum * (both scales).
