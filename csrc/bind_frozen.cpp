@@ -36,7 +36,7 @@ std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::strin
                                   int directions, const std::vector<Given<T>>& given) {
   const CellKernels<T>& cell = find_cell<T>(cell_name);
   const Index I = input_size, H = hidden_size, P = columns, rows = cell.gates * H;
-  std::vector<FrozenPart<T>> parts;
+  std::vector<Part<T>> parts;
   std::vector<CheckedVariant> variants;  // keep their arrays until they are packed
   for (const auto& [w_ih, w_hh, b_ih, b_hh, variant] : given) {
     const Index width = static_cast<int>(parts.size()) < directions ? I : directions * P;
@@ -47,7 +47,10 @@ std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::strin
     variants.push_back(check_variant(find_cell<float>(cell_name), variant, H, w_ih));
     if (variants.back().projected(H) != P) throw py::value_error("w_hr: not of the layer's P");
     parts.push_back(
-        {{w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr},
+        {width,
+         H,
+         P,
+         {w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr},
          variant_of<T>(variants.back())});
   }
   const FrozenKernels<T>& kernels = find_precision(cell, precision);
@@ -65,7 +68,7 @@ py::tuple unpack(const Frozen<T>& frozen, int k) {
   py::array_t<T> w_ih(Sizes{rows, I}), w_hh(Sizes{rows, frozen.columns}), b_ih(Sizes{rows}),
       b_hh(Sizes{rows});
   frozen.kernels.unpack(
-      frozen.packed(k), I, H,
+      frozen.packed(k), frozen.part(k),
       {w_ih.mutable_data(), w_hh.mutable_data(), b_ih.mutable_data(), b_hh.mutable_data()});
   return py::make_tuple(w_ih, w_hh, b_ih, b_hh);
 }

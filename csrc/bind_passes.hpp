@@ -166,9 +166,15 @@ struct ForwardPass {
       gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
       if (c.variant.tapes_h(find_cell<float>(cell.name))) tape_h.emplace(all);
       if (cell.has_c) tape_c.emplace(std::vector<Index>{seq_len, batch_size, hidden_size});
+      if (c.variant.has(ln_ih_weight)) {
+        const std::vector<Index> sums{seq_len, batch_size, cell.gates * hidden_size};
+        norm_ih.emplace(sums), norm_hh.emplace(sums);
+        rstd.emplace(std::vector<Index>{seq_len, batch_size, 2});
+      }
     }
     call.in = inputs_of<T>(c, reverse);
-    call.tape = {pointer(gates), pointer(tape_h), pointer(tape_c)};
+    call.tape = {pointer(gates),   pointer(tape_h),  pointer(tape_c),
+                 pointer(norm_ih), pointer(norm_hh), pointer(rstd)};
     call.save = save;
     call.y = y.mutable_data();
     call.h_n = h_n.mutable_data();
@@ -179,14 +185,14 @@ struct ForwardPass {
     py::object inputs = py::none(), saved = py::none();
     if (call.save) {
       inputs = py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
-      saved = py::make_tuple(gates, tape_h, tape_c);
+      saved = py::make_tuple(gates, tape_h, tape_c, norm_ih, norm_hh, rstd);
     }
     return py::make_tuple(y, h_n, c_n, inputs, saved);
   }
 
   Checked c;
   py::array_t<T> y, h_n;
-  Out c_n, gates, tape_h, tape_c;
+  Out c_n, gates, tape_h, tape_c, norm_ih, norm_hh, rstd;
   Forward<T> call{};
 };
 
@@ -316,8 +322,15 @@ struct BackwardPass {
       tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
       dc0.emplace(Sizes{batch_size, hidden_size});
     }
+    if (c.variant.has(ln_ih_weight)) {
+      const Index sums = cell.gates * hidden_size;
+      norm_ih = check_saved("tape.norm_ih", saved[3], c.w_hh, {seq_len, batch_size, sums});
+      norm_hh = check_saved("tape.norm_hh", saved[4], c.w_hh, {seq_len, batch_size, sums});
+      rstd = check_saved("tape.rstd", saved[5], c.w_hh, {seq_len, batch_size, 2});
+    }
     call.in = inputs_of<T>(c, reverse);
-    call.tape = {data<T>(gates), data<T>(tape_h), data<T>(tape_c)};
+    call.tape = {data<T>(gates),   data<T>(tape_h),  data<T>(tape_c),
+                 data<T>(norm_ih), data<T>(norm_hh), data<T>(rstd)};
     call.dy = data<T>(incoming.dy);
     call.dh_n = data<T>(incoming.dh_n);
     call.dc_n = data<T>(incoming.dc_n);
@@ -331,7 +344,13 @@ struct BackwardPass {
     call.dw_hh = out.dw_hh.mutable_data();
     call.db_ih = pointer(out.db_ih);
     call.db_hh = pointer(out.db_hh);
-    call.dpeephole = pointer(out.dvariant[w_peephole]);
+    const auto of_variant = [this](VariantArray which) { return pointer(out.dvariant[which]); };
+    const bool full = call.in.variant.full_peephole != nullptr;
+    (full ? call.dfull_peephole : call.dpeephole) = of_variant(w_peephole);
+    call.dw_hr = of_variant(w_hr);
+    call.dln_ih_weight = of_variant(ln_ih_weight), call.dln_ih_bias = of_variant(ln_ih_bias);
+    call.dln_hh_weight = of_variant(ln_hh_weight), call.dln_hh_bias = of_variant(ln_hh_bias);
+    call.dln_c_weight = of_variant(ln_c_weight), call.dln_c_bias = of_variant(ln_c_bias);
     call.accumulate = out.accumulate;
   }
 
@@ -343,7 +362,7 @@ struct BackwardPass {
 
   Checked c;
   Incoming incoming;
-  Maybe gates, tape_h, tape_c;
+  Maybe gates, tape_h, tape_c, norm_ih, norm_hh, rstd;
   Outgoing<T> out;
   py::array_t<T> dh0;
   std::optional<py::array_t<T>> dc0;

@@ -28,7 +28,7 @@ constexpr double long_step = 128 * 1024;
 template <class T>
 Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
                   Index hidden_size_, Index columns_, int directions_,
-                  const std::vector<FrozenPart<T>>& parts)
+                  const std::vector<Part<T>>& parts)
     : cell(cell_),
       kernels(kernels_),
       input_size(input_size_),
@@ -36,16 +36,18 @@ Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_,
       columns(columns_),
       directions(directions_) {
   std::vector<std::size_t> offsets;
-  for (int k = 0; k < static_cast<int>(parts.size()); ++k) {
+  for (const Part<T>& part : parts) {
     offsets.push_back(bytes_);
-    bytes_ += aligned(kernels.packed_bytes(width(k), hidden_size));
+    bytes_ += aligned(kernels.packed_bytes(part));
   }
   char* const start = zeroed(memory_, bytes_);
   for (std::size_t k = 0; k < parts.size(); ++k) {
     void* const packed = start + offsets[k];
-    kernels.pack(parts[k].params, width(static_cast<int>(k)), hidden_size, packed);
+    kernels.pack(parts[k], packed);
     packed_.push_back(packed);
-    variants_.push_back(owned(parts[k].variant));
+    parts_.push_back(parts[k]);
+    parts_.back().params = {};
+    parts_.back().variant = owned(parts[k].variant);
   }
 }
 
@@ -60,6 +62,8 @@ Variant<T> Frozen<T>::owned(Variant<T> variant) {
     array = arrays_.back().data();
   };
   own(variant.peephole, (cell.gates - 1) * H);
+  own(variant.full_peephole, (cell.gates - 1) * H * H);
+  own(variant.w_hr, columns * H);
   own(variant.ln_ih_weight, gates), own(variant.ln_ih_bias, gates);
   own(variant.ln_hh_weight, gates), own(variant.ln_hh_bias, gates);
   own(variant.ln_c_weight, H), own(variant.ln_c_bias, H);
@@ -73,9 +77,10 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
   const Frozen<T>& f = *frozen;
   const std::size_t of_h = aligned(values_of_h() * sizeof(T));
   const std::size_t of_c = f.cell.has_c ? aligned(values_of_c() * sizeof(T)) : 0;
-  Index widest = 0;
-  for (int k = 0; k < f.parts(); ++k) widest = std::max(widest, f.width(k));
-  const std::size_t scratch = f.kernels.step_bytes(batch_size, widest, f.hidden_size);
+  std::size_t scratch = 0;
+  for (int k = 0; k < f.parts(); ++k) {
+    scratch = std::max(scratch, f.kernels.step_bytes(batch_size, f.part(k)));
+  }
   char* const start = zeroed(memory_, 2 * (of_h + of_c) + scratch);
   for (int i = 0; i < 2; ++i) {
     char* const own = start + static_cast<std::size_t>(i) * (of_h + of_c);
@@ -92,6 +97,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
       step.odd = i == 1;
       step.I = f.width(k);
       step.H = f.hidden_size;
+      step.P = f.columns;
       step.packed = f.packed(k);
       step.variant = f.variant(k);
       step.x = k == 0 ? nullptr : h_[1 - i] + (k - 1) * layer;

@@ -11,19 +11,12 @@
 
 namespace pyrnn {
 
-// What a part is made of, while it is made.
-template <class T>
-struct FrozenPart {
-  Params<T> params;
-  Variant<T> variant;
-};
-
 // Part k is layer k / directions in direction k % directions.
 template <class T>
 class Frozen {
  public:
   Frozen(const CellKernels<T>& cell, const FrozenKernels<T>& kernels, Index input_size,
-         Index hidden_size, Index columns, int directions, const std::vector<FrozenPart<T>>& parts);
+         Index hidden_size, Index columns, int directions, const std::vector<Part<T>>& parts);
 
   [[nodiscard]] int parts() const { return static_cast<int>(packed_.size()); }
   // I of a part.
@@ -31,9 +24,9 @@ class Frozen {
     return k < directions ? input_size : directions * columns;
   }
   [[nodiscard]] const void* packed(int k) const { return packed_[static_cast<std::size_t>(k)]; }
-  [[nodiscard]] const Variant<T>& variant(int k) const {
-    return variants_[static_cast<std::size_t>(k)];
-  }
+  // Its sizes and its variant; no parameters.
+  [[nodiscard]] const Part<T>& part(int k) const { return parts_[static_cast<std::size_t>(k)]; }
+  [[nodiscard]] const Variant<T>& variant(int k) const { return part(k).variant; }
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
   const CellKernels<T>& cell;
@@ -46,7 +39,7 @@ class Frozen {
   std::size_t bytes_ = 0;
   Scratch memory_;
   std::vector<const void*> packed_;
-  std::vector<Variant<T>> variants_;  // their arrays are copies, in arrays_
+  std::vector<Part<T>> parts_;  // the arrays of their variants are copies, in arrays_
   std::vector<std::vector<T>> arrays_;
 
   [[nodiscard]] Variant<T> owned(Variant<T> variant);

@@ -11,14 +11,15 @@ template <class T>
 struct FrozenKernels {
   const char* precision;  // "float32", ...
   Index max_depth;        // of I and H: above, sums could overflow
-  std::size_t (*packed_bytes)(Index I, Index H);
+  std::size_t (*packed_bytes)(const Part<T>& part);
   // `packed` is aligned to a cache line.
-  void (*pack)(const Params<T>& params, Index I, Index H, void* packed);
-  void (*unpack)(const void* packed, Index I, Index H, const Unpacked<T>& to);
+  void (*pack)(const Part<T>& part, void* packed);
+  // Of `part`, only what it has and how large that is.
+  void (*unpack)(const void* packed, const Part<T>& part, const Unpacked<T>& to);
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
-  // A step of layers that stand on each other; scratch of step_bytes, for the largest I, belongs to the
-  // caller, since a stream keeps its own.
-  std::size_t (*step_bytes)(Index B, Index I, Index H);
+  // A step of layers that stand on each other; scratch of step_bytes, for the part of the largest I,
+  // belongs to the caller, since a stream keeps its own.
+  std::size_t (*step_bytes)(Index B, const Part<T>& part);
   void (*step)(const Step<T>* layers, int count, void* scratch, Team& team);
 };
 

@@ -83,7 +83,7 @@ struct Inputs {
   Shape shape;
   const T* x;                   // [T, B, I], null for tokens
   const std::int64_t* tokens;   // [T, B] or null
-  const T* h0;                  // [B, H]
+  const T* h0;                  // [B, P]
   const T* c0;                  // [B, H], LSTM only
   const std::int64_t* lengths;  // [B] or null
   const Index* order;           // [B] rows by falling length, null without lengths
@@ -101,6 +101,11 @@ struct Tape {
   T* gates;  // [T, B, C*H] after their activation, or sums: variant.tapes_sums
   T* h;      // [T, B, P], GRU, and variants whose h_t the gates do not tell; else null
   T* c;      // [T, B, H], LSTM only
+  // Layer norm, else null: the normalised W_ih x and W_hh h before gain and bias, and of both
+  // 1 / sqrt(variance + eps).
+  T* norm_ih;  // [T, B, G*H]
+  T* norm_hh;  // [T, B, G*H]
+  T* rstd;     // [T, B, 2]
 };
 
 template <class T>
@@ -109,32 +114,40 @@ struct Forward {
   const void* packed;  // the weights as a frozen layer keeps them; null: packed from in.params
   bool save;           // whether there is a tape
   Tape<T> tape;
-  T* y;    // [T, B, H]
-  T* h_n;  // [B, H]
+  T* y;    // [T, B, P]
+  T* h_n;  // [B, P]
   T* c_n;  // [B, H], LSTM only
 };
 
 // One layer's part of a step from packed weights.
 template <class T>
 struct Step {
-  Index B, I, H;
+  Index B, I, H, P;
   const void* packed;
   const T* x;                  // [B, I], null for tokens
   const std::int64_t* tokens;  // [B] or null
-  const T* h_prev;             // [B, H]
+  const T* h_prev;             // [B, P]
   const T* c_prev;             // [B, H], LSTM only
-  T* h;                        // [B, H], not h_prev: other threads still read that
+  T* h;                        // [B, P], not h_prev: other threads still read that
   T* c;                        // [B, H], LSTM only
   Variant<T> variant;
   // Walks the units backwards: in every other step, what is left in the nearest cache is used first.
   bool odd;
 };
 
+// One layer's parameters, to be packed.
+template <class T>
+struct Part {
+  Index I, H, P;
+  Params<T> params;
+  Variant<T> variant;
+};
+
 // Parameters as they come back out of their packed form, which has both biases summed.
 template <class T>
 struct Unpacked {
   T* w_ih;  // [G*H, I]
-  T* w_hh;  // [G*H, H]
+  T* w_hh;  // [G*H, P]
   T* b_ih;  // [G*H] the sum
   T* b_hh;  // [G*H] 0, but for a gate whose hidden side has a column of its own
 };
@@ -143,18 +156,21 @@ template <class T>
 struct Backward {
   Inputs<T> in;
   Tape<const T> tape;
-  const T* dy;      // [T, B, H] or null for 0
-  const T* dh_n;    // [B, H] or null for 0
+  const T* dy;      // [T, B, P] or null for 0
+  const T* dh_n;    // [B, P] or null for 0
   const T* dc_n;    // [B, H] or null for 0
   const T* dcells;  // [T, B, H] or null for 0; not null: the variant is not plain
   T* dx;            // [T, B, I], null for tokens
-  T* dh0;           // [B, H]
+  T* dh0;           // [B, P]
   T* dc0;           // [B, H], LSTM only
   T* dw_ih;         // [G*H, I]
-  T* dw_hh;         // [G*H, H]
+  T* dw_hh;         // [G*H, P]
   T* db_ih;         // [G*H] or null
   T* db_hh;         // [G*H] or null
-  T* dpeephole;     // as variant.peephole, or null
+  T* dpeephole;     // as variant.peephole, or null, and so are those below
+  T* dfull_peephole;
+  T* dw_hr;
+  T *dln_ih_weight, *dln_ih_bias, *dln_hh_weight, *dln_hh_bias, *dln_c_weight, *dln_c_bias;
   // dw and db go on from what they hold: this call is a chunk of a longer pass.
   bool accumulate;
 };

@@ -16,8 +16,8 @@ _Variant = tuple[Any, ...] | None
 _Call = tuple[Any, ...]
 # dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh and those of the variant's arrays
 _Gradients = tuple[Any, ...]
-# gates, h, c
-_Saved = tuple[_Array, _Optional, _Optional]
+# gates, h, c, norm_ih, norm_hh, rstd
+_Saved = tuple[_Array, _Optional, _Optional, _Optional, _Optional, _Optional]
 
 def check_forward(
     cell: str,

@@ -121,8 +121,10 @@ def new_tape(
     saved: tuple[Any, ...],
 ) -> Tape:
     x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = inputs
-    gates, h, c = saved
-    return Tape(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, gates, h, c, variant)
+    gates, h, c, *norms = saved
+    return Tape(
+        cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, gates, h, c, variant, *norms
+    )  # fmt: skip
 
 
 def tape_inputs(tape: Tape) -> tuple[Any, ...]:

@@ -56,8 +56,9 @@ def inputs(
     if not tokens:
         x = rng.normal(size=(*shape, layer.input_size)).astype(layer.dtype)
     rows = layer.num_layers * (2 if layer.bidirectional else 1)
-    sizes = (rows, layer.hidden_size) if unbatched else (rows, batch_size, layer.hidden_size)
-    parts = [rng.normal(size=sizes).astype(layer.dtype) / 2 for _ in range(2)]
+    of_rows = (rows,) if unbatched else (rows, batch_size)
+    columns = getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size  # of h, of c
+    parts = [rng.normal(size=(*of_rows, n)).astype(layer.dtype) / 2 for n in columns]
     return x, tuple(parts) if isinstance(layer, pyrnn.LSTM) else parts[0]
 
 

@@ -2,10 +2,9 @@
 // gradients of the gates; after each block of steps dx, dW and db as large products.
 #pragma once
 
-#include "gradients.hpp"
 #include "masks.hpp"
-#include "pointwise.hpp"
 #include "schedule.hpp"
+#include "structure_backward.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -30,6 +29,7 @@ class BackwardScan {
     std::int64_t* tokens;          // [K]
     Index* step;                   // [K]
     Index* row;                    // [K]
+    Index* pair;                   // [K] row of the windows
   };
 
   template <class Scan, class Call>
@@ -44,9 +44,13 @@ class BackwardScan {
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_), B_, T_, panels_of<T>(H_), place.max_threads)),
+        P_(call.in.P),
+        structure_(call),
+        plan_(Plan::of(G * H_ * (I_ + P_) + structure_.phases.work(), B_, T_, panels_of<T>(H_),
+                       place.max_threads, structure_.phases.meetings())),
         chunk_(place.chunk),
-        cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
+        cost_of_step_((double(G * H_) * double(I_ + P_) + double(structure_.phases.work())) *
+                      double(B_)),
         pointwise_(pointwise_of<Cell>(call.in.variant)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
 
@@ -62,7 +66,7 @@ class BackwardScan {
 
   void carve(Carver& carver) {
     for (int p = 0; p < Cell::phases; ++p) {
-      hidden_[p] = {nullptr, window_depth(gates_of(p)), H_, 1, {}};
+      hidden_[p] = {nullptr, window_depth(gates_of(p)), P_, 1, {}};
       hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
     const Index K = block_ * B_;
@@ -73,13 +77,14 @@ class BackwardScan {
     }
     da_x_ = carver.take<T>(K * window_size(G));
     for (int p = 0; p < Cell::phases; ++p) {
-      operand_[p] = carver.take<T>(panels_of<T>(H_) * W * K);
+      operand_[p] = carver.take<T>(panels_of<T>(P_) * W * K);
       da_h_[p] = Cell::splits ? carver.take<T>(K * window_size(gates_of(p))) : da_x_;
     }
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
-    d_masked_ = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * H_);
-    slices_ = carver.take<T>(plan_.threads * slices_of_a_thread * W * K);
+    d_masked_ = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * P_);
+    structure_.carve(carver, K, plan_.threads);
+    slices_ = carver.take<T>(plan_.threads * slices_of_a_thread() * W * K);
     const Index n = plan_.threads * K;
     lists_.da_x = carver.take<const T*>(n);
     for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
@@ -88,6 +93,7 @@ class BackwardScan {
     lists_.tokens = carver.take<std::int64_t>(n);
     lists_.step = carver.take<Index>(n);
     lists_.row = carver.take<Index>(n);
+    lists_.pair = carver.take<Index>(n);
     const Index m = plan_.threads * B_;
     pointer_a_ = carver.take<const T*>(m);
     pointer_c_ = carver.take<T*>(m);
@@ -99,24 +105,26 @@ class BackwardScan {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, P_, worker);
     const Index own = worker.index * block_ * B_;
     Lists lists{lists_.da_x + own,   {},
                 lists_.x + own,      lists_.dx + own,
                 lists_.tokens + own, lists_.step + own,
-                lists_.row + own};
+                lists_.row + own,    lists_.pair + own};
     for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
 
-    pack(worker, share);
+    pack(worker);
     start(worker, share, rows);
     if (!worker.barrier()) return;
     Index alive = 0;
     for (Index i = time.blocks() - 1; i >= 0; --i) {
       const Range steps = time.steps(i);
       const Index alive_before = alive;
-      share.follow<T>(plan_, rows, H_, worker);
+      share.follow<T>(plan_, rows, H_, P_, worker);
       const Index done = T_ - steps.first;
       if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, done)) return;
+      if (structure_.cell_x != nullptr && !normalise_cells(worker, share, places, steps, alive))
+        return;
       for (Index s = steps.size() - 1; s >= 0; --s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
@@ -125,7 +133,7 @@ class BackwardScan {
       }
       const Index K = list(places, steps, lists, alive_before);
       if (!worker.barrier()) return;  // the window is complete
-      input_gradient(worker, lists, K);
+      input_gradient(worker, places, lists, K);
       if (chunk_ > 0 && !worker.publish(done)) return;
       pack_operands(worker, places, lists, K);
       if (!worker.barrier()) return;  // the operands are complete
@@ -133,21 +141,21 @@ class BackwardScan {
       if (!worker.barrier()) return;  // both may be overwritten
     }
     if (d_masked_ == nullptr) return;
-    share.follow<T>(plan_, rows, H_, worker);
+    share.follow<T>(plan_, rows, H_, P_, worker);
     const Chosen<T> rule(call_.in.variant);
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
       const Index row = rows.row(i);
-      for_lanes<T>(share.units.first, share.units.last, [&](const auto& at) {
-        T* const dh = call_.dh0 + row * H_;
+      for_lanes<T>(share.h_units.first, share.h_units.last, [&](const auto& at) {
+        T* const dh = call_.dh0 + row * P_;
         at.store(dh,
-                 at.load(dh) + rule.masked(at, mask_.row(row, H_), at.load(d_masked_ + row * H_)));
+                 at.load(dh) + rule.masked(at, mask_.row(row, P_), at.load(d_masked_ + row * P_)));
       });
     }
   }
 
-  void pack(const Worker& worker, const Share& share) const {
-    const Range own =
-        plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels;
+  void pack(const Worker& worker) const {
+    const Share units = Share::by_units<T>(B_, H_, P_, worker);
+    const Range own = units.panels, own_of_h = units.h_panels;
     const auto pack_window = [this](const Panels<T>& b, const T* w, int gates, Range panels) {
       pack_rows(b, panels.first, panels.last, [&](Index k) -> const T* {
         const Index unit = k / (gates * W) * W + k % W, gate = k / W % gates;
@@ -156,8 +164,9 @@ class BackwardScan {
     };
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
-      pack_window(hidden_[p], call_.in.params.w_hh + gates.first * H_ * H_, gates.count, own);
+      pack_window(hidden_[p], call_.in.params.w_hh + gates.first * H_ * P_, gates.count, own_of_h);
     }
+    structure_.pack(own);
     if (call_.dx != nullptr) {
       pack_window(input_, call_.in.params.w_ih, G,
                   part(panels_of<T>(I_), worker.index, worker.count));
@@ -167,10 +176,10 @@ class BackwardScan {
   // dh0 and dc0 hold the gradients that travel back through time, and d_masked_ beside dh0.
   void start(const Worker& worker, const Share& share, const Rows& rows) const {
     for (Index i = share.rows.first; i < share.rows.last; ++i) {
-      const Index at = rows.row(i) * H_;
-      begin(call_.dh_n, call_.dh0, at, share.units);
+      const Index at = rows.row(i) * H_, of_h = rows.row(i) * P_;
+      begin(call_.dh_n, call_.dh0, of_h, share.h_units);
       if constexpr (Cell::has_c) begin(call_.dc_n, call_.dc0, at, share.units);
-      if (d_masked_ != nullptr) begin(nullptr, d_masked_, at, share.units);
+      if (d_masked_ != nullptr) begin(nullptr, d_masked_, of_h, share.h_units);
     }
     const Range some = part(B_, worker.index, worker.count);
     mask_.draw_rows(call_.in, some);
@@ -182,7 +191,9 @@ class BackwardScan {
     // The last panel is multiplied whole.
     const Range own = part(block_ * B_, worker.index, worker.count);
     for (Index k = own.first; H_ % W != 0 && k < own.last; ++k) {
-      clear_last_panel(da_x_ + k * window_size(G), G);
+      for (T* const window : {da_x_, structure_.ds_x, structure_.ds_h}) {
+        if (window != nullptr) clear_last_panel(window + k * window_size(G), G);
+      }
       for (int p = 0; p < Cell::phases; ++p) {
         clear_last_panel(da_h_[p] + k * window_size(gates_of(p)), gates_of(p));
       }
@@ -190,6 +201,7 @@ class BackwardScan {
     if (call_.accumulate) return;
     // Scattering adds to what is there; without a step nothing else writes.
     const bool no_steps = T_ == 0;
+    if (no_steps) structure_.clear(worker.index, worker.count);
     const Range units = part(H_, worker.index, worker.count);
     for (int g = 0; g < G; ++g) {
       const Range rows_of_w{g * H_ + units.first, g * H_ + units.last};
@@ -197,7 +209,7 @@ class BackwardScan {
         fill(call_.dw_ih, {rows_of_w.first * I_, rows_of_w.last * I_}, T(0));
       }
       if (!no_steps) continue;
-      fill(call_.dw_hh, {rows_of_w.first * H_, rows_of_w.last * H_}, T(0));
+      fill(call_.dw_hh, {rows_of_w.first * P_, rows_of_w.last * P_}, T(0));
       if (call_.db_ih != nullptr) fill(call_.db_ih, rows_of_w, T(0));
       if (call_.db_hh != nullptr) fill(call_.db_hh, rows_of_w, T(0));
       if constexpr (Cell::has_c) {
@@ -230,20 +242,42 @@ class BackwardScan {
             Index block_first) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
+    // Calls f(i, row, its pair, GradRow).
+    const auto for_rows = [&](auto f) {
+      for (Index i = 0; i < rows.size(); ++i) {
+        const Index row = places.rows.row(rows.first + i), k = (t - block_first) * B_ + row;
+        f(i, row, k, grad_row(places, t, row, k));
+      }
+    };
+    if constexpr (Cell::phases == 1) {
+      if (structure_.phases.any()) {
+        return structured_step(worker, share, places, rows.size(), t, for_rows, a, c);
+      }
+    }
     return for_phases<Cell, true>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
-      for (Index i = rows.first; i < rows.last; ++i) {
-        const Index row = places.rows.row(i), k = (t - block_first) * B_ + row;
-        const GradRow<T> at_row = grad_row(places, t, row);
+      for_rows([&](Index i, Index row, Index k, const GradRow<T>& at_row) {
         pointwise_.backward[phase](call_.in.variant, at_row, share.panels, da_x_at(k),
                                    da_h_at<phase>(k));
-        a[i - rows.first] = da_h_at<phase>(k);
-        c[i - rows.first] = (phase > 0 ? d_reset_h_ : carried_) + row * H_;
-      }
+        a[i] = da_h_at<phase>(k);
+        c[i] = (phase > 0 ? d_reset_h_ : carried_) + row * P_;
+      });
       if (!worker.proceed(cost_of_step_)) return false;
       return carry_back<phase>(worker, share, places, rows.size(), {a, 1, c});
     });
   }
+
+  // By units, workers meet: each then sees what all wrote before. False once the call is cancelled.
+  bool meet(Worker& worker, Share& share, const Places<T>& places) const;
+
+  // x^ of c~ of a block's rows, which wait for nothing.
+  bool normalise_cells(Worker& worker, Share& share, const Places<T>& places, Range steps,
+                       Index alive) const;
+
+  // A step back through the phases of structure.hpp.
+  template <class ForRows>
+  bool structured_step(Worker& worker, Share& share, const Places<T>& places, Index n, Index t,
+                       ForRows for_rows, const T** a, T** c) const;
 
   // Whether W_hh^T da_h adds to what is carried back beside it; a mask comes between the two.
   template <int phase>
@@ -258,7 +292,7 @@ class BackwardScan {
     constexpr int gates = gates_of(phase);
     const Panels<T>& w = hidden_[phase];
     if (plan_.by_rows) {
-      const Range panels = share.panels;
+      const Range panels = share.h_panels;
       if (adds_up<phase>()) {
         multiply<Base::self>(n, rows, w, panels.first, panels.last);
       } else {
@@ -267,8 +301,8 @@ class BackwardScan {
       return true;
     }
     if (!worker.arrive()) return false;
-    share.follow<T>(plan_, places.rows, H_, worker);
-    const Range panels = share.panels;
+    share.follow<T>(plan_, places.rows, H_, P_, worker);
+    const Range panels = share.h_panels;
     for (int other = 0; other < worker.count; ++other) {
       if (!worker.await(other)) return false;
       const Range theirs = part(panels_of<T>(H_), other, worker.count);
@@ -282,18 +316,19 @@ class BackwardScan {
     return true;
   }
 
-  PYRNN_INLINE GradRow<T> grad_row(const Places<T>& places, Index t, Index row) const {
+  // k: its row of the windows.
+  PYRNN_INLINE GradRow<T> grad_row(const Places<T>& places, Index t, Index row, Index k) const {
     const Index at = places.index(t, row);
     GradRow<T> result{};
     result.H = H_;
     result.gates = call_.tape.gates + at * C * H_;
-    result.dy = call_.dy == nullptr ? nullptr : call_.dy + at * H_;
-    result.dh = call_.dh0 + row * H_;
+    result.dy = call_.dy == nullptr ? nullptr : call_.dy + at * P_;
+    result.dh = call_.dh0 + row * P_;
     if constexpr (Cell::tapes_h) {
-      result.h_prev = places.before(call_.tape.h, call_.in.h0, t, row);
+      result.h_prev = places.before(call_.tape.h, call_.in.h0, P_, t, row);
     }
     if constexpr (Cell::has_c) {
-      result.c_prev = places.before(call_.tape.c, call_.in.c0, t, row);
+      result.c_prev = places.before(call_.tape.c, call_.in.c0, H_, t, row);
       result.c = call_.tape.c + at * H_;
       result.dc = call_.dc0 + row * H_;
     }
@@ -303,146 +338,45 @@ class BackwardScan {
     if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
     if (call_.dcells != nullptr) result.dcells = call_.dcells + at * H_;
     if (d_masked_ != nullptr) {
-      result.mask = mask_.row(row, H_);
-      result.d_masked = d_masked_ + row * H_;
+      result.mask = mask_.row(row, P_);
+      result.d_masked = d_masked_ + row * P_;
     }
+    structure_.enter(result, k, row);
     return result;
   }
 
   // Every alive (step, row) of the block, the same list for every worker. Sums over it are continued by
   // the blocks before: in the order of the walk they do not depend on where blocks begin.
-  Index list(const Places<T>& places, Range steps, const Lists& lists, Index alive) const {
-    Index n = 0;
-    for (Index s = steps.size() - 1; s >= 0; --s) {
-      const Index t = places.time.at(steps, s);
-      alive = places.rows.alive(t, alive);
-      for (Index i = 0; i < alive; ++i, ++n) {
-        const Index row = places.rows.row(i), at = places.index(t, row);
-        const Index k = (t - steps.first) * B_ + row;
-        lists.da_x[n] = da_x_at(k);
-        for_phases<Cell>([&](auto phase_constant) {
-          constexpr int phase = decltype(phase_constant)::value;
-          lists.da_h[phase][n] = da_h_at<phase>(k);
-          return true;
-        });
-        lists.step[n] = t;
-        lists.row[n] = row;
-        if (call_.in.tokens != nullptr) {
-          lists.tokens[n] = call_.in.tokens[at];
-        } else {
-          lists.x[n] = call_.in.x + at * I_;
-          lists.dx[n] = call_.dx + at * I_;
-        }
-      }
-    }
-    return n;
-  }
+  Index list(const Places<T>& places, Range steps, const Lists& lists, Index alive) const;
 
-  void input_gradient(const Worker& worker, const Lists& lists, Index K) const {
-    if (call_.dx == nullptr) return;
-    const Range own = part(K, worker.index, worker.count);
-    multiply<Base::zero>(own.size(),
-                         RowPointers<T>{lists.da_x + own.first, 1, lists.dx + own.first}, input_, 0,
-                         input_.count());
-  }
+  // dx = W_ih^T da_x, or, of layer norm, ds_x, which is made here.
+  void input_gradient(const Worker& worker, const Places<T>& places, const Lists& lists,
+                      Index K) const;
 
   Panels<T> operand(T* data, Index K, Index columns) const { return {data, K, columns, 1, {}}; }
 
   void pack_operands(const Worker& worker, const Places<T>& places, const Lists& lists,
-                     Index K) const {
-    if (call_.dx != nullptr) {
-      pack_operand(operand(x_, K, I_), lists.x, part(panels_of<T>(I_), worker.index, worker.count));
-    }
-    const Range own = part(panels_of<T>(H_), worker.index, worker.count);
-    for_phases<Cell>([&](auto phase_constant) {
-      constexpr int phase = decltype(phase_constant)::value;
-      const Panels<T> b = operand(operand_[phase], K, H_);
-      for (Index p = own.first, next; p < own.last; p = next) {
-        next = min(own.last, b.bundle_end(p));
-        T* to = b.panel(p);
-        for (Index k = 0; k < K; ++k, to += b.line_step(p)) {
-          pack_hidden<phase>(places, lists.step[k], lists.row[k], {p, next}, to);
-        }
-      }
-      return true;
-    });
-  }
+                     Index K) const;
 
   // One line of each panel of what W_hh multiplied at step t.
   template <int phase>
-  void pack_hidden(const Places<T>& places, Index t, Index row, Range panels, T* lines) const {
-    const bool starts = places.starts(t, row);
-    const Index before = starts ? 0 : places.index(places.time.before(t), row);
-    const TapeRow<T> tape{H_,
-                          call_.tape.gates + before * C * H_,
-                          call_.tape.h == nullptr ? nullptr : call_.tape.h + before * H_,
-                          Cell::has_c ? call_.tape.c + before * H_ : nullptr,
-                          starts ? call_.in.h0 + row * H_ : nullptr,
-                          call_.tape.gates + places.index(t, row) * C * H_,
-                          mask_.row(row, H_)};
-    pointwise_.operand[phase](call_.in.variant, tape, panels, lines);
-  }
+  void pack_hidden(const Places<T>& places, Index t, Index row, Range panels, T* lines) const;
 
   void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
-                        bool first) const {
-    T* const slices = slices_ + worker.index * slices_of_a_thread * W * block_ * B_;
-    const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
-    for (Index i = own.first, packed = i; i < own.last; ++i) {
-      const Index panel = i / G, unit = panel * W;
-      const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
-      const Index row = gate * H_ + unit;  // of the parameters
-      if (i == own.first || gate == 0) {
-        packed = i;
-        pack_slices(slices, lists.da_x, K, i * W, min(own.last, (panel + 1) * G) - i);
-      }
-      Slice<T> d{slices + (i - packed) * W * K, K, width};
-      if (call_.in.tokens != nullptr) {
-        scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
-      } else {
-        accumulate_weight(d, operand(x_, K, I_), call_.dw_ih + row * I_, first);
-      }
-      if (call_.db_ih != nullptr) accumulate_bias(d, call_.db_ih + row, first);
-      for_phases<Cell>([&](auto phase_constant) {
-        constexpr int phase = decltype(phase_constant)::value;
-        constexpr PhaseGates<Cell> gates(phase);
-        if (gate < gates.first || gate >= gates.first + gates.count) return true;
-        if constexpr (Cell::splits) {
-          d = pack_slice(slices + G * W * K, lists.da_h[phase], K,
-                         (panel * gates.count + gate - gates.first) * W, width);
-        }
-        accumulate_weight(d, operand(operand_[phase], K, H_), call_.dw_hh + row * H_, first);
-        return true;
-      });
-      if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + row, first);
-      if constexpr (Cell::has_c) {
-        if (call_.dpeephole != nullptr) peephole_gradient(places, lists, d, unit, gate, first);
-      }
-    }
-  }
+                        bool first) const;
 
   // dp += sum_k d[k] c[k], of c_{t-1} or, for the gate o, c~.
   void peephole_gradient(const Places<T>& places, const Lists& lists, const Slice<T>& d, Index unit,
-                         int gate, bool first) const {
-    if (gate == Cell::C) return;
-    const bool of_output = gate == Cell::O;
-    T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
-    for (int m = 0; first && m < d.width; ++m) dp[m] = T(0);
-    for (Index k = 0; k < d.depth; ++k) {
-      const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k]);
-      T line[W];
-      if (of_output) pointwise_.fresh_cell(call_.in.variant, row, unit, line);
-      const T* const c = of_output ? line : row.c_prev + unit;
-      for (int m = 0; m < d.width; ++m) dp[m] += d.data[k * W + m] * c[m];
-    }
-  }
+                         int gate, bool first) const;
 
   // (step, row) pairs of a block: a slice of one line each, 16 KiB, takes half of L1.
   static constexpr Index rows_of_a_block = 256;
-  // Those of all gates of a panel of units, and one of the hidden side.
-  static constexpr Index slices_of_a_thread = G + (Cell::splits ? 1 : 0);
+  // Those of all gates of a panel of units, and one of its own.
+  Index slices_of_a_thread() const { return G + (Cell::splits || structure_.phases.any() ? 1 : 0); }
 
   const Backward<T>& call_;
-  const Index T_, B_, I_, H_;
+  const Index T_, B_, I_, H_, P_;
+  StructureBackward<Cell, T> structure_;
   const Plan plan_;
   const Index chunk_;
   const double cost_of_step_;

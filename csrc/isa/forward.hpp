@@ -40,20 +40,23 @@ class ForwardScan {
         B_(call.in.shape.B),
         I_(call.in.shape.I),
         H_(call.in.shape.H),
-        plan_(Plan::of(G * H_ * (I_ + H_) / Operand::speed, B_, T_, panels_of<T>(H_),
-                       place.max_threads)),
-        fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows &&
+        P_(call.in.P),
+        phases_(H_, P_, call.in.variant),
+        plan_(Plan::of((G * H_ * (I_ + P_) + phases_.work()) / Operand::speed, B_, T_,
+                       panels_of<T>(H_), place.max_threads, phases_.meetings())),
+        fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows && !phases_.parts() &&
                B_ >= rows_to_fuse * plan_.threads),
         chunk_(place.chunk),
-        cost_of_step_(double(G * H_) * double(I_ + H_) * double(B_)),
+        cost_of_step_((double(G * H_) * double(I_ + P_) + double(phases_.work())) * double(B_)),
         pointwise_(pointwise_of<Cell>(call.in.variant)) {
-    const Index bytes = B_ * sums_size() * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
+    const Index values = B_ * sums_size() * (phases_.norm ? 2 : 1);
+    const Index bytes = values * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
     block_ = fused_ ? T_ : block_bytes / max(1, bytes);
     if (chunk_ > 0) block_ = min(block_, chunk_);
     block_ = clamp(block_, 1, max(1, T_));
     stored_ = fused_ ? 1 : block_;
     // Weights of as many stay in L2 while all rows pass over them.
-    const Index weights_bytes = G * W * (I_ + H_) * Index(sizeof(T));
+    const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
     const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
     fused_panels_ = clamp(fit, at_once, most_fused);
   }
@@ -61,36 +64,48 @@ class ForwardScan {
   int threads() const { return plan_.threads; }
   double work_of_all() const { return cost_of_step_ * double(T_); }
   void begin() {
-    if (call_.packed == nullptr) weights_.sum_biases(call_.in.params);
+    if (call_.packed == nullptr) weights_.pack_rows_of(call_.in.params, call_.in.variant);
   }
 
   Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
 
   void carve(Carver& carver) {
     if (call_.packed != nullptr) {
-      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_);
+      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_, P_, call_.in.variant);
     } else {
-      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, packs() && !gathers(), packs());
+      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant,
+                                           packs() && !gathers(), packs());
     }
     once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
     window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
+    const auto take_if = [&carver](bool needed, Index n) {
+      return needed ? carver.take<T>(n) : nullptr;
+    };
+    raw_input_ = take_if(phases_.norm, stored_ * B_ * sums_size());
+    for (T*& raw : raw_hidden_) raw = take_if(phases_.norm, B_ * sums_size());
+    for (T*& cells : cells_) cells = take_if(phases_.full && !call_.save, B_ * H_);
+    fresh_ = take_if(phases_.full, B_ * H_);
+    u_ = take_if(phases_.projects, B_ * H_);
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
-    for (T*& masked : masked_h_)
-      masked = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * H_);
+    for (T*& masked : masked_h_) masked = take_if(mask_.needed(call_.in.variant), B_ * P_);
     const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
     prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
-    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists), carver.take<StepRow<T>>(lists),
+    lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists),
+              carver.take<T*>(phases_.norm ? lists : 0), carver.take<StepRow<T>>(lists),
               carver.take<std::int32_t>(lists * prepared_words_)};
   }
 
-  void pack(Range panels) {
+  void pack(Range panels, Range h_panels) {
     if (!gathers()) weights_.pack_input(call_.in.params, panels);
     weights_.pack_hidden(call_.in.params, panels);
+    phases().pack(call_.in.variant, panels, h_panels);
   }
 
+  const Structure<Cell, T>& phases() const { return weights_.structure; }
+
   // A single step uses each weight once: panels are packed as they are needed.
-  bool packs() const { return T_ > 1 || call_.packed != nullptr; }
+  bool packs() const { return T_ > 1 || call_.packed != nullptr || phases_.any(); }
   T* once(const Worker& worker) const {
     return once_ + worker.index * panels_at_once * W * max(I_, H_);
   }
@@ -103,6 +118,7 @@ class ForwardScan {
   struct RowLists {
     const T** a;
     T** c;
+    T** raw;  // with layer norm
     StepRow<T>* row;
     std::int32_t* prepared;  // the rows of `a` as the product takes them, [prepared_words_] each
   };
@@ -119,28 +135,29 @@ class ForwardScan {
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
-    Share share = Share::of<T>(plan_, rows, H_, worker);
+    Share share = Share::of<T>(plan_, rows, H_, P_, worker);
     if (packs() && call_.packed == nullptr) {
-      pack(plan_.by_rows ? part(panels_of<T>(H_), worker.index, worker.count) : share.panels);
+      const Share own = Share::by_units<T>(B_, H_, P_, worker);
+      pack(own.panels, own.h_panels);
       if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
     const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
-    const RowLists lists{lists_.a + list, lists_.c + list, lists_.row + list,
+    const RowLists lists{lists_.a + list, lists_.c + list, lists_.raw + list, lists_.row + list,
                          lists_.prepared + list * prepared_words_};
 
     if (mask_.values != nullptr) {
       if (!mask_first(worker)) return;
-      share.follow<T>(plan_, rows, H_, worker);
+      share.follow<T>(plan_, rows, H_, P_, worker);
     }
     start_cells<save>(share, rows);
-    zero_padding<save>(share, rows);
+    zero_padding<save>(worker, share, rows);
     Index alive = 0;
     for (Index i = 0; i < time.blocks(); ++i) {
       const Range steps = time.steps(i);
       if (!worker.proceed(cost_of_step_ * double(steps.size()))) return;
       if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, steps.last)) return;
-      if (!fused_) project(worker, share, places, steps, lists, alive);
+      if (!fused_ && !project<save>(worker, share, places, steps, lists, alive)) return;
       for (Index s = 0; s < steps.size(); ++s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
@@ -150,7 +167,7 @@ class ForwardScan {
       }
       if (chunk_ == 0) continue;
       if (!worker.publish(steps.last)) return;
-      share.follow<T>(plan_, rows, H_, worker);
+      share.follow<T>(plan_, rows, H_, P_, worker);
     }
     finish<save>(share, places);
   }
@@ -161,76 +178,54 @@ class ForwardScan {
   }
 
   // What W_hh sees of h0. False once the call is cancelled.
-  bool mask_first(Worker& worker) const {
-    const Range rows = part(B_, worker.index, worker.count);
-    mask_.draw_rows(call_.in, rows);
-    for (Index row = rows.first; row < rows.last; ++row) {
-      const Chosen<T> rule(call_.in.variant);
-      for_lanes<T>(0, H_, [&](const auto& at) {
-        const Vec<T> h = at.load(call_.in.h0 + row * H_);
-        at.store(masked_h_[0] + row * H_, rule.masked(at, mask_.row(row, H_), h));
-      });
-    }
-    return worker.barrier();
-  }
+  bool mask_first(Worker& worker) const;
 
   // Without a tape c_n is the running c.
   template <bool save>
-  void start_cells(const Share& share, const Rows& rows) const {
-    if constexpr (Cell::has_c && !save) {
-      for (Index i = share.rows.first; i < share.rows.last; ++i) {
-        const Index at = rows.row(i) * H_;
-        copy(call_.in.c0 + at, call_.c_n + at, share.units);
-      }
-    }
-  }
+  void start_cells(const Share& share, const Rows& rows) const;
 
   template <bool save>
-  void zero_padding(const Share& share, const Rows& rows) const {
-    if (rows.order == nullptr) return;
-    for (Index i = share.rows.first; i < share.rows.last; ++i) {
-      const Index row = rows.row(i);
-      for (Index t = rows.length(row); t < T_; ++t) {
-        const Index at = (t * B_ + row) * H_;
-        fill(call_.y + at, share.units, T(0));
-        if constexpr (save) {
-          for (int c = 0; c < C; ++c) fill(call_.tape.gates + at * C + c * H_, share.units, T(0));
-          if constexpr (Cell::has_c) fill(call_.tape.c + at, share.units, T(0));
-          if (call_.tape.h != nullptr) fill(call_.tape.h + at, share.units, T(0));
-        }
+  void zero_padding(const Worker& worker, const Share& share, const Rows& rows) const;
+
+  // sums = bias + W_ih x, for the worker's part of every alive row of the block. False once the call is
+  // cancelled.
+  template <bool save>
+  bool project(Worker& worker, Share& share, const Places<T>& places, Range steps,
+               const RowLists& lists, Index alive) const {
+    T* const to = phases_.norm ? raw_input_ : window_;
+    Index n = 0;
+    for_alive(share, places, steps, alive, [&](Index t, Index row) {
+      T* const sums = to + window_row(t, row, steps.first) * sums_size();
+      weights_.start_sums(sums, share.panels);
+      if (call_.in.tokens != nullptr) {
+        gather(call_.in.tokens[places.index(t, row)], sums, share.panels);
+      } else {
+        lists.a[n] = call_.in.x + places.index(t, row) * I_;
+        lists.c[n] = sums;
+        ++n;
       }
+    });
+    const Range panels = grouped(share.panels, G);
+    const auto list = prepared(weights_.input, n, lists.a, lists.c, lists.prepared);
+    if (packs()) {
+      multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.base);
+    } else if constexpr (exact) {
+      if (n == 0) return true;
+      multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
+                               panels.first, panels.last, weights_.base);
     }
+    return !phases_.norm || normalise_input<save>(worker, share, places, steps, alive);
   }
 
-  // sums = bias + W_ih x, for the worker's part of every alive row of the block.
-  void project(const Worker& worker, const Share& share, const Places<T>& places, Range steps,
-               const RowLists& lists, Index alive) const {
-    const Range panels = grouped(share.panels, G);
-    Index n = 0;
+  // Calls f(t, row) for the worker's alive rows of a block.
+  template <class F>
+  static PYRNN_INLINE void for_alive(const Share& share, const Places<T>& places, Range steps,
+                                     Index alive, F f) {
     for (Index s = 0; s < steps.size(); ++s) {
       const Index t = places.time.at(steps, s);
       alive = places.rows.alive(t, alive);
       const Index last = min(alive, share.rows.last);
-      for (Index i = share.rows.first; i < last; ++i) {
-        const Index row = places.rows.row(i);
-        T* const sums = window_ + window_row(t, row, steps.first) * sums_size();
-        weights_.start_sums(sums, share.panels);
-        if (call_.in.tokens != nullptr) {
-          gather(call_.in.tokens[places.index(t, row)], sums, share.panels);
-        } else {
-          lists.a[n] = call_.in.x + places.index(t, row) * I_;
-          lists.c[n] = sums;
-          ++n;
-        }
-      }
-    }
-    const auto list = prepared(weights_.input, n, lists.a, lists.c, lists.prepared);
-    if (packs()) {
-      multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.bias);
-    } else if constexpr (exact) {
-      if (n == 0) return;
-      multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
-                               panels.first, panels.last, weights_.bias);
+      for (Index i = share.rows.first; i < last; ++i) f(t, places.rows.row(i));
     }
   }
 
@@ -241,7 +236,7 @@ class ForwardScan {
         const Index at = (panel_blocks(sums, u / W, C) - sums) + u;
         for (int g = 0; g < G; ++g) {
           sums[at + g * W] =
-              weights_.bias[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
+              weights_.base[at + g * W] + call_.in.params.w_ih[(g * H_ + u) * I_ + token];
         }
       }
       return;
@@ -266,52 +261,75 @@ class ForwardScan {
     if constexpr (exact) {
       if (fused_) {
         fused_step<save>(share, places, rows, t, lists);
+        if (phases_.projects) {
+          phases().project(pointwise_, call_.in.variant, n, lists.row, lists.a, lists.c,
+                           share.h_panels);
+        }
         return worker.proceed(cost_of_step_);
       }
+    }
+    if constexpr (Cell::phases == 1) {
+      if (phases_.any()) return structured_step<save>(worker, share, places, rows, t, lists);
     }
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
       for (Index i = 0; i < n; ++i) {
         lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].operand;
       }
-      if (!add_hidden<phase, save>(worker, share, n, lists)) return false;
+      if (!add_hidden<phase, save>(worker, share, n, lists, lists.c)) return false;
       // The next product reads what every worker wrote.
       if (!worker.proceed(cost_of_step_)) return false;
       if (plan_.by_rows) return true;
       if (!worker.arrive()) return false;
-      share.follow<T>(plan_, places.rows, H_, worker);
+      share.follow<T>(plan_, places.rows, H_, P_, worker);
       return true;
     });
   }
 
-  // sums += W_hh h, then the pointwise part. Of other workers' units, those of the first are asked for
+  // By units, workers meet: each then sees what all wrote before. False once the call is cancelled.
+  bool meet(Worker& worker, Share& share, const Places<T>& places) const;
+
+  // Whether the worker writes what there is once for each of its rows.
+  bool writes_rows(const Worker& worker) const { return plan_.by_rows || worker.index == 0; }
+
+  template <bool save>
+  bool normalise_input(Worker& worker, Share& share, const Places<T>& places, Range steps,
+                       Index alive) const;
+
+  // A step with the phases of structure.hpp.
+  template <bool save>
+  bool structured_step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
+                       const RowLists& lists) const;
+
+  // sums += W_hh h, then the pointwise part, unless other phases come first. Of other workers' units, those of the first are asked for
   // first: while theirs are on their way between cores, there is work with what has come. Reduced precision
   // waits for all of them.
   template <int phase, bool save>
-  bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists) const {
+  bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists,
+                  T* const* sums) const {
     constexpr PhaseGates<Cell> gates(phase);
     const Operand& weights = weights_.hidden[phase];
     const Range panels = grouped(share.panels, gates.count);
-    [[maybe_unused]] Range units{0, H_};
+    [[maybe_unused]] Range units{0, P_};
     if (!plan_.by_rows) {
       for (int other = 0; other < worker.count; ++other) {
         if (!worker.await(other)) return false;
-        const Range theirs = units_of<T>(part(panels_of<T>(H_), other, worker.count), H_);
+        const Range theirs = units_of<T>(part(panels_of<T>(P_), other, worker.count), P_);
         // Their lines come over all at once, not one after the other as the product meets them.
         for (Index i = 0; other != worker.index && i < n; ++i) expect(lists.a[i], theirs);
         if constexpr (exact) {
           units = theirs;
           if (packs() && other + 1 < worker.count) {
-            const RowPointers<T> list{lists.a, 1, lists.c};
+            const RowPointers<T> list{lists.a, 1, sums};
             multiply<Base::self>(n, list, weights, panels.first, panels.last, units);
           }
         }
       }
     }
-    const auto list = prepared(weights, n, lists.a, lists.c, lists.prepared);
+    const auto list = prepared(weights, n, lists.a, sums, lists.prepared);
     if constexpr (exact) {
       if (!packs() && n > 0) {
-        multiply_once<Base::self>(n, list, weights, call_.in.params.w_hh + gates.first * H_ * H_,
+        multiply_once<Base::self>(n, list, weights, call_.in.params.w_hh + gates.first * H_ * P_,
                                   once(worker), panels.first, panels.last);
       }
     }
@@ -325,7 +343,9 @@ class ForwardScan {
       } else if (packs()) {
         multiply<Base::self>(n, list, weights, own.first, own.last, units);
       }
-      apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, lists.c);
+      if (!phases_.parts()) {
+        apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
+      }
     }
     return true;
   }
@@ -366,7 +386,7 @@ class ForwardScan {
   // The lines that the pointwise part writes come in while the products run.
   template <bool save>
   static PYRNN_INLINE void expect_writes(const StepRow<T>& row, Range units) {
-    expect(row.h, units);
+    expect(row.u != nullptr ? row.u : row.h, units);
     if constexpr (Cell::has_c) expect(row.c, units);
     if constexpr (save) {
       if constexpr (Cell::tapes_h) expect(row.tape_h, units);
@@ -375,61 +395,22 @@ class ForwardScan {
   }
 
   template <bool save>
-  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row) const {
-    const Index at = places.index(t, row) * H_;
-    StepRow<T> result{};
-    result.H = H_;
-    result.h_prev = places.before(call_.y, call_.in.h0, t, row);
-    result.h = call_.y + at;
-    if constexpr (save) result.gates = call_.tape.gates + at * C;
-    if constexpr (Cell::has_c) {
-      if constexpr (save) {
-        result.c_prev = places.before(call_.tape.c, call_.in.c0, t, row);
-        result.c = call_.tape.c + at;
-      } else {
-        result.c = call_.c_n + row * H_;
-        result.c_prev = result.c;
-      }
-    }
-    if constexpr (save) {
-      if (Cell::tapes_h || call_.tape.h != nullptr) result.tape_h = call_.tape.h + at;
-    }
-    result.operand = result.h_prev;
-    if (!call_.in.variant.plain) choose(places, t, row, result);
-    if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + row * H_;
-    return result;
-  }
+  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row) const;
 
-  // What masks need. While some workers read what W_hh sees of h_{t-1}, others write h_t.
-  void choose(const Places<T>& places, Index t, Index row, StepRow<T>& result) const {
-    const Variant<T>& variant = call_.in.variant;
-    if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
-    if (mask_.values == nullptr) return;
-    const Index before = places.time.before(t);
-    result.mask = mask_.row(row, H_);
-    result.operand = masked_h_[places.starts(t, row) ? 0 : 1 + (before & 1)] + row * H_;
-    result.masked_h = masked_h_[1 + (t & 1)] + row * H_;
-  }
+  // What a variant needs. While some workers read what W_hh sees of h_{t-1}, or a full peephole of c_{t-1},
+  // others write those of step t.
+  template <bool save>
+  void choose(const Places<T>& places, Index t, Index row, StepRow<T>& result) const;
 
   template <bool save>
-  void finish(const Share& share, const Places<T>& places) const {
-    for (Index i = share.rows.first; i < share.rows.last; ++i) {
-      const Index row = places.rows.row(i);
-      const bool empty = places.rows.length(row) == 0;
-      const Index last = empty ? 0 : places.index(places.last_step(row), row) * H_;
-      copy(empty ? call_.in.h0 + row * H_ : call_.y + last, call_.h_n + row * H_, share.units);
-      if constexpr (Cell::has_c && save) {
-        copy(empty ? call_.in.c0 + row * H_ : call_.tape.c + last, call_.c_n + row * H_,
-             share.units);
-      }
-    }
-  }
+  void finish(const Share& share, const Places<T>& places) const;
 
   // Fewer rows than this read W_ih too often for what they save by not storing its product.
   static constexpr Index rows_to_fuse = 4;
 
   const Forward<T>& call_;
-  const Index T_, B_, I_, H_;
+  const Index T_, B_, I_, H_, P_;
+  const Structure<Cell, T> phases_;  // which there are; packed they are in weights_
   const Plan plan_;
   const bool fused_;  // W_ih x step by step beside W_hh h, not for a block of steps before
   const Index chunk_;
@@ -443,8 +424,16 @@ class ForwardScan {
   T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]
   T* window_ = nullptr;   // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;  // [B, H]
+  // With layer norm W_ih x and W_hh h, without anything added: [block, B, panel, C, W], and of even and of
+  // odd steps [B, panel, C, W].
+  T* raw_input_ = nullptr;
+  T* raw_hidden_[2] = {};
+  // [B, H] each, with a full peephole c of even and of odd steps where there is no tape, and c~.
+  T* cells_[2] = {};
+  T* fresh_ = nullptr;
+  T* u_ = nullptr;  // [B, H] with a projection
   RecurrentMask<T> mask_;
-  T* masked_h_[3] = {};  // [B, H] each, with a mask: of h0, of even and of odd steps
+  T* masked_h_[3] = {};  // [B, P] each, with a mask: of h0, of even and of odd steps
   RowLists lists_{};     // [block, B] each, by units for each thread
   Index prepared_words_ = 0;
 };

@@ -39,7 +39,10 @@ struct LstmCell {
       const Vec<T> g = rule.candidate(a_g);
       const Vec<T> fresh = rule.clip_cell(f * c_prev + product<T>(i, g));
       at.store(row.c, rule.settle_cell(at, row, fresh, c_prev));
-      if constexpr (!Rule::plain) at.store(sums + C * W, fresh);
+      if constexpr (!Rule::plain) {
+        at.store(sums + C * W, fresh);
+        if (row.fresh != nullptr) at.store(row.fresh, fresh);
+      }
       if constexpr (save) {
         if constexpr (!coupled) at.store(row.gates, rule.taped(a_i, i));
         at.store(row.gates + F * H, rule.taped(a_f, f));
@@ -49,7 +52,8 @@ struct LstmCell {
       const Vec<T> fresh = at.load(Rule::plain ? row.c : sums + C * W);
       const Vec<T> a_o = rule.with_peephole(at, H, peephole_o, at.load(sums + O * W), fresh);
       const Vec<T> o = rule.gate(a_o);
-      rule.template settle<false>(at, row, product<T>(o, rule.output(fresh)));
+      const Vec<T> seen = rule.norms_cell ? at.load(sums + F * W) : fresh;
+      rule.hand_on(at, row, product<T>(o, rule.output(seen)));
       if constexpr (save) at.store(row.gates + O * H, rule.taped(a_o, o));
     }
   }
@@ -77,18 +81,41 @@ struct LstmCell {
     return in;
   }
 
-  template <int phase, class T, class Rule, class At>
-  static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
-                                              T* da, T*) {
+  // What the output took of c~.
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> seen(const Rule& rule, const At& at, const GradRow<T>& row,
+                                  Vec<T> sum) {
+    if constexpr (Rule::plain) {
+      return at.load(row.c);
+    } else {
+      if (rule.norms_cell) return rule.scaled_cell(at, at.load(row.cell_x));
+      return rule.clip_cell(sum);
+    }
+  }
+
+  // Gradients on the side of the output: of a_o, and of what the output took of c~.
+  template <class T>
+  struct Outer {
+    Vec<T> da_o, d_seen;
+  };
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Outer<T> through_output(const Rule& rule, const At& at, const GradRow<T>& row,
+                                              Vec<T> seen_cell) {
+    const Opened<T> o = rule.open_gate(at.load(row.gates + O * row.H));
+    const Opened<T> out = rule.open_output(seen_cell);
+    const Vec<T> du = rule.take_back(at, row);
+    return {product<T>(product<T>(du, out.value), o.slope), du * rounded(o.value * out.slope)};
+  }
+
+  // And of the others, from those.
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE void through_cell(const Rule& rule, const At& at, const GradRow<T>& row,
+                                        T* da, const Inner<T>& in, Vec<T> d_fresh, Vec<T> da_o) {
     constexpr int W = panel_width<T>;
     const Index H = row.H;
-    const Inner<T> in = inner<T>(rule, at, H, row.gates, row.c_prev);
     const auto& [i, f, g, c_prev, sum] = in;
-    const Opened<T> o = rule.open_gate(at.load(row.gates + O * H));
-    const Opened<T> out = rule.open_output(Rule::plain ? at.load(row.c) : rule.clip_cell(sum));
-    const Unsettled<T> dh = rule.unsettle(at, row), dc_t = rule.unsettle_cell(at, row);
-    const Vec<T> da_o = product<T>(product<T>(dh.fresh, out.value), o.slope);
-    Vec<T> dc = dh.fresh * rounded(o.value * out.slope) + dc_t.fresh;
+    const Unsettled<T> dc_t = rule.unsettle_cell(at, row);
+    Vec<T> dc = d_fresh + dc_t.fresh;
     dc = rule.through_clip(sum, rule.with_peephole(at, H, peephole_o, dc, da_o));
     const Vec<T> kept = coupled ? c_prev - g.value : c_prev;
     const Vec<T> da_f = product<T>(product<T>(dc, kept), f.slope);
@@ -97,18 +124,51 @@ struct LstmCell {
       const Vec<T> da_i = product<T>(product<T>(dc, g.value), i.slope);
       dc_prev = rule.with_peephole(at, H, 0, dc_prev, da_i);
       at.store(da, da_i);
+      if (!Rule::plain && row.d_cell != nullptr) at.store(row.d_cell, da_i);
     }
     at.store(da + F * W, da_f);
     at.store(da + C * W, dc * i.value * g.slope);
-    at.store(da + O * W, da_o);
     at.store(row.dc, rule.with_peephole(at, H, peephole_f, dc_prev, da_f));
-    at.store(row.dh, dh.kept);
+    if (!Rule::plain && row.d_cell != nullptr) at.store(row.d_cell + peephole_f * H, da_f);
+  }
+
+  template <int phase, class T, class Rule, class At>
+  static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
+                                              T* da, T*) {
+    const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
+    const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum));
+    at.store(da + O * panel_width<T>, out.da_o);
+    through_cell<T>(rule, at, row, da, in, out.d_seen, out.da_o);
+  }
+
+  // The same, cut where something stands between the stages.
+  template <int stage, class T, class Rule, class At>
+  static PYRNN_INLINE void stage_backward(const Rule& rule, const At& at, const GradRow<T>& row,
+                                          T* da) {
+    T* const of_o = da + O * panel_width<T>;
+    const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
+    if constexpr (stage == 1) {
+      const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum));
+      at.store(of_o, out.da_o);
+      at.store(rule.norms_cell ? row.dn : row.d_fresh, out.d_seen);
+      if (row.d_output != nullptr) at.store(row.d_output, out.da_o);
+    } else {
+      through_cell<T>(rule, at, row, da, in, at.load(row.d_fresh), at.load(of_o));
+    }
   }
 
   template <class T, class Rule, class At>
   static PYRNN_INLINE Vec<T> hidden(const Rule& rule, const At& at, const TapeRow<T>& row) {
     const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
     return product<T>(o, rule.output(at.load(row.c)));
+  }
+
+  // u of a row, which a projection multiplied.
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> output(const Rule& rule, const At& at, const GradRow<T>& row) {
+    const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
+    const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
+    return product<T>(o, rule.output(seen<T>(rule, at, row, in.sum)));
   }
 
   // c~ of a row, which the peephole of o saw.

@@ -13,19 +13,23 @@ struct Pointwise {
   // n rows and the units of some panels; sums [n] rows, by panels.
   using Forward = void (*)(const Variant<T>&, Index n, const StepRow<T>* rows, Range panels,
                            T* const* sums);
+  // h~, where row.h has it, becomes h_t.
+  using Settle = void (*)(const Variant<T>&, Index n, const StepRow<T>* rows, Range units);
   // One row; da_x and da_h by panels, the latter those of the phase.
   using Backward = void (*)(const Variant<T>&, const GradRow<T>& row, Range panels, T* da_x,
                             T* da_h);
   // What W_hh multiplied at a step, the units of some panels: lines side by side, padded with zeros.
   using Operand = void (*)(const Variant<T>&, const TapeRow<T>& row, Range panels, T* lines);
-  // c~ of a row, as the peephole of o saw it: one line.
-  using Cells = void (*)(const Variant<T>&, const GradRow<T>& row, Index first, T* line);
+  // Of a row, one line: c~ as the peephole of o saw it; u = o act(c~).
+  using Line = void (*)(const Variant<T>&, const GradRow<T>& row, Index first, T* line);
 
   Forward forward[most_phases][most_stages];
   Forward taped[most_phases][most_stages];  // the same with a tape
+  Settle settle;                            // with a projection
   Backward backward[most_phases];
   Operand operand[most_phases];
-  Cells fresh_cell;
+  Backward backward_stages[most_stages];  // cut where the stages of forward are
+  Line fresh_cell, output;
 };
 
 template <class Cell, class Rule, int phase, int stage, bool save, class T>
@@ -57,6 +61,16 @@ void backward_pointwise(const Variant<T>& variant, const GradRow<T>& row, Range 
   }
 }
 
+template <class Rule, class T>
+void settle_rows(const Variant<T>& variant, Index n, const StepRow<T>* rows, Range units) {
+  const Rule rule(variant);
+  for (Index i = 0; i < n; ++i) {
+    for_lanes<T>(units.first, units.last, [&](const auto& at) {
+      rule.template settle<false>(at, rows[i], at.load(rows[i].h));
+    });
+  }
+}
+
 // f(at) -> values, into the lines of some panels.
 template <class T, class F>
 PYRNN_INLINE void fill_lines(Range panels, Index H, T* lines, F f) {
@@ -68,7 +82,7 @@ PYRNN_INLINE void fill_lines(Range panels, Index H, T* lines, F f) {
 template <class Cell, class Rule, int phase, class T>
 void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panels, T* lines) {
   const Rule rule(variant);
-  fill_lines(panels, row.H, lines, [&](const auto& at) {
+  fill_lines(panels, row.P, lines, [&](const auto& at) {
     Vec<T> h;
     if (row.h0 != nullptr) {
       h = at.load(row.h0);
@@ -81,6 +95,27 @@ void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panel
     if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.H, row.next, h);
     return h;
   });
+}
+
+// One stage of the way back, 1 before 0.
+template <class Cell, class Rule, int stage, class T>
+void backward_stage(const Variant<T>& variant, const GradRow<T>& row, Range panels, T* da, T*) {
+  constexpr Index W = panel_width<T>;
+  const Rule rule(variant);
+  for (Index p = panels.first; p < panels.last; ++p) {
+    T* const blocks = panel_blocks(da, p, Cell::gates);
+    for_lanes<T>(p * W, min(row.H, (p + 1) * W), [&](const auto& at) {
+      Cell::template stage_backward<stage, T>(rule, at, row, blocks);
+    });
+  }
+}
+
+template <class Cell, class Rule, class T>
+void output_line(const Variant<T>& variant, const GradRow<T>& row, Index first, T* line) {
+  const Rule rule(variant);
+  const Index panel = first / panel_width<T>;
+  fill_lines({panel, panel + 1}, row.H, line,
+             [&](const auto& at) { return Cell::template output<T>(rule, at, row); });
 }
 
 template <class Cell, class Rule, class T>
@@ -105,7 +140,13 @@ constexpr Pointwise<T> make_pointwise() {
     all.operand[phase] = &operand_lines<Cell, Rule, phase, T>;
     return true;
   });
-  if constexpr (Cell::has_c && !Rule::plain) all.fresh_cell = &fresh_cell_line<Cell, Rule, T>;
+  if constexpr (Cell::has_c && !Rule::plain) {
+    all.settle = &settle_rows<Rule, T>;
+    all.fresh_cell = &fresh_cell_line<Cell, Rule, T>;
+    all.output = &output_line<Cell, Rule, T>;
+    all.backward_stages[0] = &backward_stage<Cell, Rule, 0, T>;
+    all.backward_stages[1] = &backward_stage<Cell, Rule, 1, T>;
+  }
   return all;
 }
 
@@ -124,12 +165,21 @@ PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
   return pointwise_with<Cell, Plain<T>, T>;
 }
 
-// The pointwise part of one phase for n rows and the units of some panels.
+// One stage of the pointwise part of a phase, for n rows and the units of some panels.
+template <int phase, bool save, class T>
+void apply_stage(const Pointwise<T>& functions, int stage, const Variant<T>& variant, Index n,
+                 const StepRow<T>* rows, Range panels, T* const* sums) {
+  const auto& stages = save ? functions.taped[phase] : functions.forward[phase];
+  stages[stage](variant, n, rows, panels, sums);
+}
+
+// All stages.
 template <class Cell, int phase, bool save, class T>
 void apply(const Pointwise<T>& functions, const Variant<T>& variant, Index n,
            const StepRow<T>* rows, Range panels, T* const* sums) {
-  const auto& stages = save ? functions.taped[phase] : functions.forward[phase];
-  for (int stage = 0; stage < Cell::stages; ++stage) stages[stage](variant, n, rows, panels, sums);
+  for (int stage = 0; stage < Cell::stages; ++stage) {
+    apply_stage<phase, save>(functions, stage, variant, n, rows, panels, sums);
+  }
 }
 
 }  // namespace

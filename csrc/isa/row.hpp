@@ -11,15 +11,17 @@ template <class T>
 struct StepRow {
   Index H;
   T* gates;          // [C*H] with save: see Tape
-  const T* h_prev;   // [H]
-  const T* operand;  // [H] h_prev as W_hh sees it
+  const T* h_prev;   // [P]
+  const T* operand;  // [P] h_prev as W_hh sees it
   const T* c_prev;   // [H]
-  T* h;              // [H]
+  T* h;              // [P]
   T* c;              // [H]
-  T* tape_h;         // [H] or null
+  T* tape_h;         // [P] or null
+  T* fresh;          // [H] c~ for a full peephole, or null
+  T* u;              // [H] what a projection multiplies, or null
   T* reset_h;        // [H] r * operand of the reset-before GRU
-  T* masked_h;       // [H] h as the next step's W_hh sees it, null without recurrent dropout
-  const T* mask;     // [H] of recurrent dropout, or null
+  T* masked_h;       // [P] h as the next step's W_hh sees it, null without recurrent dropout
+  const T* mask;     // [P] of recurrent dropout, or null
   RowKey key;        // of its masks
 };
 
@@ -27,29 +29,36 @@ template <class T>
 struct GradRow {
   Index H;
   const T* gates;     // [C*H]
-  const T* h_prev;    // [H]
+  const T* h_prev;    // [P]
   const T* c_prev;    // [H]
   const T* c;         // [H]
-  const T* dy;        // [H] or null
+  const T* dy;        // [P] or null
   const T* dcells;    // [H] or null
-  T* dh;              // [H] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
+  T* dh;              // [P] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
   T* dc;              // [H] in: dc_t; out: dc_{t-1}
   T* d_reset_h;       // [H] in, phase 0 of the reset-before GRU
-  const T* mask;      // [H] of recurrent dropout, or null
-  const T* d_masked;  // [H] gradient of what W_hh saw of h_t, with a mask
+  const T* mask;      // [P] of recurrent dropout, or null
+  const T* d_masked;  // [P] gradient of what W_hh saw of h_t, with a mask
+  // What stands between the stages, else null: see structure_backward.hpp.
+  T* du;            // [H] what came through a projection
+  const T* cell_x;  // [H] x^ of c~
+  T* dn;            // [H] out: gradient of the normalised c~
+  T* d_fresh;       // [H] gradient of c~ on the side of the output
+  T* d_output;      // [H] out: da_o
+  T* d_cell;        // [H] or, before it, [H] of i, out: da_f
   RowKey key;
 };
 
 // One row of the tape, at the step whose h is wanted.
 template <class T>
 struct TapeRow {
-  Index H;
+  Index H, P;
   const T* gates;  // [C*H]
-  const T* h;      // [H] or null
+  const T* h;      // [P] or null
   const T* c;      // [H]
-  const T* h0;     // [H] if the row starts with the step after it, else null
+  const T* h0;     // [P] if the row starts with the step after it, else null
   const T* next;   // [C*H] gates of the step after it
-  const T* mask;   // [H] of recurrent dropout, or null
+  const T* mask;   // [P] of recurrent dropout, or null
 };
 
 }  // namespace

@@ -93,7 +93,8 @@ struct Plan {
   bool by_rows;
 
   // Costs are those of one step: `weights` values of W_hh read, for `rows` sequences.
-  static Plan of(Index weights, Index rows, Index steps, Index units, int max_threads) {
+  static Plan of(Index weights, Index rows, Index steps, Index units, int max_threads,
+                 int meetings = 1) {
     // One step needs no barrier, and by units each weight is packed by one thread.
     const bool one_step = steps == 1;
     // Below about 100,000 multiply-adds in all, starting threads costs more than they save.
@@ -103,7 +104,7 @@ struct Plan {
       return {int(min(max_threads, ceil_div(rows, 2))), true};
     }
     // A barrier takes about as long as 10,000 multiply-adds on weights out of L2.
-    const Index useful = max(1, Index(double(weights) * double(rows) / 10e3));
+    const Index useful = max(1, Index(double(weights) * double(rows) / (10e3 * meetings)));
     return {int(min(min(max_threads, useful), max(1, units))), false};
   }
 };
@@ -124,32 +125,37 @@ struct Place {
 
 // A worker's part of every step.
 struct Share {
-  Range rows;    // of the order
-  Range panels;  // of one block of H columns
-  Range units;   // the same in columns
+  Range rows;               // of the order
+  Range panels;             // of one block of H columns
+  Range units;              // the same in columns
+  Range h_panels, h_units;  // the same of h
   int workers;
 
   template <class T>
-  static Share of(const Plan& plan, const Rows& rows, Index hidden, const Worker& worker) {
+  static Share of(const Plan& plan, const Rows& rows, Index H, Index P, const Worker& worker) {
     if (plan.by_rows) {
       return {rows.share(worker.index, worker.count),
-              {0, panels_of<T>(hidden)},
-              {0, hidden},
+              {0, panels_of<T>(H)},
+              {0, H},
+              {0, panels_of<T>(P)},
+              {0, P},
               worker.count};
     }
-    return by_units<T>(rows.batch_size, hidden, worker);
+    return by_units<T>(rows.batch_size, H, P, worker);
   }
 
   template <class T>
-  static Share by_units(Index batch_size, Index hidden, const Worker& worker) {
-    const Range own = part(panels_of<T>(hidden), worker.index, worker.count);
-    return {{0, batch_size}, own, units_of<T>(own, hidden), worker.count};
+  static Share by_units(Index batch_size, Index H, Index P, const Worker& worker) {
+    const Range own = part(panels_of<T>(H), worker.index, worker.count);
+    const Range of_h = part(panels_of<T>(P), worker.index, worker.count);
+    return {{0, batch_size}, own, units_of<T>(own, H), of_h, units_of<T>(of_h, P), worker.count};
   }
 
   // To be called after each meeting: worker 0 may be left alone with all there is to do.
   template <class T>
-  PYRNN_INLINE void follow(const Plan& plan, const Rows& all, Index hidden, const Worker& worker) {
-    if (workers != worker.count) *this = of<T>(plan, all, hidden, worker);
+  PYRNN_INLINE void follow(const Plan& plan, const Rows& all, Index H, Index P,
+                           const Worker& worker) {
+    if (workers != worker.count) *this = of<T>(plan, all, H, P, worker);
   }
 };
 
@@ -172,10 +178,10 @@ struct Places {
   }
   // The last step computed of a row that has any.
   PYRNN_INLINE Index last_step(Index row) const { return time.reverse ? 0 : rows.length(row) - 1; }
-  // A state of the step before: from `states` [T, B, H], or the initial one [B, H].
-  PYRNN_INLINE const T* before(const T* states, const T* initial, Index t, Index row) const {
-    const Index H = in.shape.H;
-    return starts(t, row) ? initial + row * H : states + index(time.before(t), row) * H;
+  // A state of the step before: from `states` [T, B, width], or the initial one [B, width].
+  PYRNN_INLINE const T* before(const T* states, const T* initial, Index width, Index t,
+                               Index row) const {
+    return starts(t, row) ? initial + row * width : states + index(time.before(t), row) * width;
   }
 };
 

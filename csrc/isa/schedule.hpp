@@ -45,7 +45,7 @@ bool together(const Call& call, bool chained) {
   // more than the meetings that one thread saves.
   constexpr Index cache_bytes = 1024 * 1024;
   const Shape& shape = call.in.shape;
-  const Index bytes = Scan::G * shape.H * shape.H * Index(sizeof(*call.in.h0));
+  const Index bytes = Scan::G * shape.H * call.in.P * Index(sizeof(*call.in.h0));
   if (!chained) return bytes <= cache_bytes;
   // The late start must be little beside the gain: that of few units, which are not worth a meeting each
   // step, or of few rows, which fill no tile when they are shared. Backward passes on the gradient of x

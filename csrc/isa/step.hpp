@@ -11,22 +11,24 @@ template <class Cell, class T, class Operand>
 class StackStep {
  public:
   // `I` is the largest of the layers.
-  static std::size_t bytes(Index B, Index I, Index H) {
+  static std::size_t bytes(Index B, const Part<T>& part) {
     Carver measure;
-    StackStep(nullptr, 0, measure, B, I, H);
+    StackStep(nullptr, 0, measure, B, part.I, part.H, part.P, part.variant);
     return measure.used();
   }
 
   static void run(const Step<T>* layers, int count, void* scratch, Team& team) {
     Carver carver(scratch);
-    const Index B = layers[0].B, H = layers[0].H;
+    const Index B = layers[0].B, H = layers[0].H, P = layers[0].P;
     Index I = 0;
     for (int i = 0; i < count; ++i) I = max(I, layers[i].I);
-    StackStep step(layers, count, carver, B, I, H);
+    StackStep step(layers, count, carver, B, I, H, P, layers[0].variant);
     if (B == 0) return;
-    const Index weights = G * H * (layers[0].I + H) / Operand::speed;
+    const Structure<Cell, T> phases(H, P, layers[0].variant);
+    const Index weights = (G * H * (layers[0].I + P) + phases.work()) / Operand::speed;
     const int most = max_threads(weights * B);
-    const Plan plan = most == 1 ? Plan{1, false} : Plan::of(weights, B, 1, panels_of<T>(H), most);
+    const Plan plan = most == 1 ? Plan{1, false}
+                                : Plan::of(weights, B, 1, panels_of<T>(H), most, phases.meetings());
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
@@ -42,6 +44,7 @@ class StackStep {
 
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
+  static constexpr Index W = panel_width<T>;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
   // The products of a step go block by block of units, a tile of one row each, so that they can be walked
@@ -57,51 +60,122 @@ class StackStep {
   // Every worker prepares the rows itself, in room for this many workers.
   static constexpr int most_workers = 16;
 
-  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index I, Index H)
+  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index I, Index H, Index P,
+            const Variant<T>& variant)
       : layers_(layers), count_(count) {
     Operand input{}, hidden{};
     input.depth = I;
-    hidden.depth = H;
+    hidden.depth = P;
     x_words_ = min(B, rows_at_once) * prepared_words(input);
     h_words_ = min(B, rows_at_once) * prepared_words(hidden);
     prepared_ = carver.take<std::int32_t>(most_workers * (x_words_ + h_words_));
     sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
+    const Structure<Cell, T> phases(H, P, variant);
+    for (T*& raw : raw_) {
+      raw = phases.norm ? carver.take<T>(B * sums_of_a_row<Cell, T>(H)) : nullptr;
+    }
+    fresh_ = phases.full ? carver.take<T>(B * H) : nullptr;
+    u_ = phases.projects ? carver.take<T>(B * H) : nullptr;
   }
+
+  using Packed = Weights<Cell, T, Operand>;
 
   void work(Worker& worker) {
     for (int i = 0; i < count_; ++i) {
       const Step<T>& layer = layers_[i];
-      const auto weights = Weights<Cell, T, Operand>::of(layer.packed, layer.I, layer.H);
-      const Share share = Share::by_units<T>(layer.B, layer.H, worker);
+      const auto weights = Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant);
+      const Share share = Share::by_units<T>(layer.B, layer.H, layer.P, worker);
+      const bool last_layer = i + 1 == count_;
       const bool go_on = for_phases<Cell>([&](auto phase_constant) {
         constexpr int phase = decltype(phase_constant)::value;
-        for (Index row = 0; row < layer.B; row += rows_at_once) {
-          advance<phase>(worker, layer, weights, share, {row, min(layer.B, row + rows_at_once)});
-        }
-        const double work = double(G * layer.H) * double(layer.I + layer.H) * double(layer.B);
+        for_rows(layer.B, [&](Range rows) { advance<phase>(worker, layer, weights, share, rows); });
+        const double work = double(G * layer.H) * double(layer.I + layer.P) * double(layer.B);
         if (!worker.proceed(work)) return false;
+        if constexpr (Cell::phases == 1) {
+          if (!structured(worker, layer, weights, share)) return false;
+        }
         // The next phase, or layer, reads what every worker wrote.
-        return (phase + 1 == Cell::phases && i + 1 == count_) || worker.barrier();
+        return (phase + 1 == Cell::phases && last_layer) || worker.barrier();
       });
       if (!go_on) return;
     }
   }
 
+  // Calls f(rows) for a few rows after the other.
+  template <class F>
+  static PYRNN_INLINE void for_rows(Index B, F f) {
+    for (Index row = 0; row < B; row += rows_at_once) f(Range{row, min(B, row + rows_at_once)});
+  }
+
+  T* sums_at(T* sums, Index row, Index H) const { return sums + row * sums_of_a_row<Cell, T>(H); }
+
+  // The phases of structure.hpp, each of which reads what every worker wrote.
+  bool structured(Worker& worker, const Step<T>& layer, const Packed& weights,
+                  const Share& share) const {
+    const Structure<Cell, T>& phases = weights.structure;
+    const Variant<T>& variant = layer.variant;
+    const Index H = layer.H;
+    const T* a[rows_at_once];
+    T* sums[rows_at_once];
+    StepRow<T> at[rows_at_once];
+    const auto enter = [&](Range rows) {
+      for (Index i = 0; i < rows.size(); ++i) {
+        sums[i] = sums_at(sums_, rows.first + i, H);
+        point(at[i], layer, rows.first + i);
+      }
+      return rows.size();
+    };
+    if (phases.norm && !worker.barrier()) return false;
+    for (int stage = 0; phases.parts() && stage < Cell::stages; ++stage) {
+      if (Cell::has_c && stage == 1 && !worker.barrier()) return false;
+      for_rows(layer.B, [&](Range rows) {
+        const Index n = enter(rows);
+        if (stage == 0) {
+          for (Index i = 0; phases.norm && i < n; ++i) {
+            const Index row = rows.first + i;
+            phases.add_input(sums_at(raw_[0], row, H), share.panels, sums[i], nullptr);
+            phases.add_hidden(sums_at(raw_[1], row, H), share.panels, sums[i], nullptr);
+          }
+          phases.add_cell_peepholes(n, at, a, sums, share.panels);
+        } else {
+          phases.between_stages(variant, n, at, a, sums, share.panels);
+        }
+        apply_stage<0, false>(pointwise_of<Cell>(variant), stage, variant, n, at, share.panels,
+                              sums);
+      });
+    }
+    if (!phases.projects) return true;
+    if (!worker.barrier()) return false;
+    for_rows(layer.B, [&](Range rows) {
+      const Index n = enter(rows);
+      phases.project(pointwise_of<Cell>(variant), variant, n, at, a, sums, share.h_panels);
+    });
+    return true;
+  }
+
+  // The products, and the pointwise part unless other phases come first.
   template <int phase>
-  void advance(const Worker& worker, const Step<T>& layer, const Weights<Cell, T, Operand>& weights,
+  void advance(const Worker& worker, const Step<T>& layer, const Packed& weights,
                const Share& share, Range rows) const {
     const T* x[rows_at_once];
     const T* h[rows_at_once];
     T* sums[rows_at_once];
+    T* hidden_sums[rows_at_once];
     StepRow<T> at[rows_at_once];
+    const Structure<Cell, T>& phases = weights.structure;
     const Index H = layer.H, n = rows.size();
     for (Index i = 0; i < n; ++i) {
       const Index row = rows.first + i;
-      sums[i] = sums_ + row * sums_of_a_row<Cell, T>(H);
+      sums[i] = sums_at(phases.norm ? raw_[0] : sums_, row, H);
+      hidden_sums[i] = sums[i];
       point(at[i], layer, row);
-      h[i] = (phase > 0 ? reset_h_ : layer.h_prev) + row * H;
+      h[i] = phase > 0 ? reset_h_ + row * H : layer.h_prev + row * layer.P;
       if constexpr (phase == 0) {
+        if (phases.norm) {
+          hidden_sums[i] = sums_at(raw_[1], row, H);
+          fill(hidden_sums[i], {share.panels.first * C * W, share.panels.last * C * W}, T(0));
+        }
         if (layer.tokens != nullptr) {
           weights.start_sums(sums[i], share.panels);
           weights.gather(layer.tokens[row], sums[i], grouped(share.panels, G));
@@ -114,18 +188,25 @@ class StackStep {
     std::int32_t* const own_words = prepared_ + worker.index * (x_words_ + h_words_);
     const Index dense = phase == 0 && layer.tokens == nullptr ? n : 0;
     const auto inputs = prepared(weights.input, dense, x, sums, own_words);
-    const auto states = prepared(weights.hidden[phase], n, h, sums, own_words + x_words_);
+    const auto states = prepared(weights.hidden[phase], n, h, hidden_sums, own_words + x_words_);
     const Index blocks = ceil_div(share.panels.size(), panels_in_block);
     for (Index i = 0; i < blocks; ++i) {
       const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
       const Range panels{first, min(share.panels.last, first + panels_in_block)};
       if (dense > 0) {
-        multiply_both(n, inputs, states, weights, panels);
+        if (phases.norm) {
+          const Range own = grouped(panels, G);
+          multiply<Base::row>(n, inputs, weights.input, own.first, own.last, weights.base);
+          multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
+        } else {
+          multiply_both(n, inputs, states, weights, panels);
+        }
       } else {
         const Range own = grouped(panels, phase_gates.count);
         multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
       }
     }
+    if (phases.parts()) return;
     apply<Cell, phase, false, T>(pointwise_of<Cell>(layer.variant), layer.variant, n, at,
                                  share.panels, sums);
   }
@@ -133,12 +214,14 @@ class StackStep {
   // Field by field: a copy would read them together while they are still on their way to memory one by
   // one, and would wait for all that is written before them.
   PYRNN_INLINE void point(StepRow<T>& to, const Step<T>& layer, Index row) const {
-    const Index at = row * layer.H;
+    const Index at = row * layer.H, of_h = row * layer.P;
     to = {};
     to.H = layer.H;
-    to.h_prev = layer.h_prev + at;
+    to.h_prev = layer.h_prev + of_h;
     to.operand = to.h_prev;
-    to.h = layer.h + at;
+    to.h = layer.h + of_h;
+    if (fresh_ != nullptr) to.fresh = fresh_ + at;
+    if (u_ != nullptr) to.u = u_ + at;
     if constexpr (Cell::has_c) {
       to.c_prev = layer.c_prev + at;
       to.c = layer.c + at;
@@ -150,6 +233,9 @@ class StackStep {
   int count_;
   T* sums_ = nullptr;     // [B, panel, C, W]
   T* reset_h_ = nullptr;  // [B, H]
+  T* raw_[2] = {};        // W_ih x and W_hh h as sums_, with layer norm
+  T* fresh_ = nullptr;    // [B, H] c~, with a full peephole
+  T* u_ = nullptr;        // [B, H], with a projection
   Index x_words_ = 0, h_words_ = 0;
   std::int32_t* prepared_ = nullptr;  // [most_workers, x_words_ + h_words_]
 };

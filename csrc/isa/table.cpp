@@ -1,9 +1,11 @@
 // Compiled once for each ISA of the list in CMakeLists.txt, with PYRNN_ISA its name. Exports one table;
 // everything else is local to this object.
 #include "../kernels.hpp"
-#include "backward.hpp"
+#include "backward_phases.hpp"
+#include "backward_sums.hpp"
 #include "elman.hpp"
-#include "forward.hpp"
+#include "forward_phases.hpp"
+#include "forward_rows.hpp"
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"

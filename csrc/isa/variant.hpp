@@ -54,11 +54,23 @@ struct Plain {
     at.store(row.h, h);
     if constexpr (tapes_h) at.store(row.tape_h, h);
   }
+  template <class At>
+  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
+    settle<false>(at, row, u);
+  }
+  static constexpr bool norms_cell = false;
   // dh_t: what came back from t+1, and dy.
   template <class At>
   PYRNN_INLINE Unsettled<T> unsettle(const At& at, const GradRow<T>& row) const {
     const Vec<T> dh = at.load(row.dh);
     return {row.dy == nullptr ? dh : dh + at.load(row.dy), Vec<T>{}};
+  }
+  // The gradient of u, which without a projection is h~.
+  template <class At>
+  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row) const {
+    const Vec<T> d = unsettle(at, row).fresh;
+    at.store(row.dh, Vec<T>{});
+    return d;
   }
   template <class At>
   PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row) const {
@@ -84,7 +96,9 @@ template <class T>
 struct Chosen {
   static constexpr bool plain = false;
   const Variant<T>& v;
-  PYRNN_INLINE explicit Chosen(const Variant<T>& variant) : v(variant) {}
+  const bool norms_cell;
+  PYRNN_INLINE explicit Chosen(const Variant<T>& variant)
+      : v(variant), norms_cell(variant.ln_c_weight != nullptr) {}
 
   template <class At>
   PYRNN_INLINE Vec<T> with_peephole(const At& at, Index H, int k, Vec<T> a, Vec<T> c) const {
@@ -124,6 +138,11 @@ struct Chosen {
   }
   PYRNN_INLINE Opened<T> open_output(Vec<T> c) const { return opened<T>(v.activation, c); }
 
+  // Gain and bias of the layer norm of c~.
+  template <class At>
+  PYRNN_INLINE Vec<T> scaled_cell(const At& at, Vec<T> x) const {
+    return at.load(v.ln_c_weight) * x + at.load(v.ln_c_bias);
+  }
   PYRNN_INLINE Vec<T> clip_cell(Vec<T> c) const {
     return v.cell_clip > 0 ? clamped<T>(c, v.cell_clip) : c;
   }
@@ -165,6 +184,15 @@ struct Chosen {
     if (row.tape_h != nullptr) at.store(row.tape_h, h);
     if (row.masked_h != nullptr) at.store(row.masked_h, masked(at, row.mask, h));
   }
+  // u, for the projection or as h~.
+  template <class At>
+  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
+    if (row.u != nullptr) {
+      at.store(row.u, u);
+    } else {
+      settle<false>(at, row, u);
+    }
+  }
   template <class At>
   PYRNN_INLINE Unsettled<T> unsettle(const At& at, const GradRow<T>& row) const {
     Vec<T> dh = at.load(row.dh);
@@ -173,6 +201,13 @@ struct Chosen {
     if (!(v.zoneout_h > 0)) return {dh, Vec<T>{}};
     const Vec<T> k = kept(at, row.key, v.zoneout_h, false);
     return {(splat(T(1)) - k) * dh, k * dh};
+  }
+  template <class At>
+  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row) const {
+    if (row.du != nullptr) return at.load(row.du);
+    const Unsettled<T> d = unsettle(at, row);
+    at.store(row.dh, d.kept);
+    return d.fresh;
   }
   template <class At>
   PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row) const {

@@ -6,8 +6,7 @@
 // prepared_words, multiply and add_line.
 #pragma once
 
-#include "pointwise.hpp"
-#include "scan.hpp"
+#include "structure.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -68,11 +67,15 @@ struct Weights {
 
   T* bias = nullptr;               // [panel, C, W]
   Operand input{};                 // W_ih^T, depth I
-  Operand hidden[Cell::phases]{};  // W_hh^T of each phase, depth H
+  const T* base = nullptr;         // [panel, C, W] what the product with W_ih starts from
+  Operand hidden[Cell::phases]{};  // W_hh^T of each phase, depth P
+  Structure<Cell, T> structure;
 
   Weights() = default;
   // All of them one after the other; a matrix that is not packed has its shape and no memory.
-  Weights(Carver& carver, Index I, Index H, bool packs_input = true, bool packs_hidden = true) {
+  Weights(Carver& carver, Index I, Index H, Index P, const Variant<T>& variant,
+          bool packs_input = true, bool packs_hidden = true)
+      : structure(H, P, variant) {
     bias = carver.take<T>(sums_of_a_row<Cell, T>(H));
     const auto shape = [H](Operand& b, Index depth, int groups) {
       b.depth = depth;
@@ -86,19 +89,21 @@ struct Weights {
     if (packs_input) take_panels(input, carver);
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
-      shape(hidden[p], H, gates.count);
+      shape(hidden[p], P, gates.count);
       for (int g = 0; g < gates.count; ++g) hidden[p].start[g] = gates.column[g] * W;
       if (packs_hidden) take_panels(hidden[p], carver);
     }
+    structure.carve(carver);
+    base = structure.norm ? structure.zeros : bias;
   }
   // Those of a buffer that was packed before.
-  static Weights of(const void* packed, Index I, Index H) {
+  static Weights of(const void* packed, Index I, Index H, Index P, const Variant<T>& variant) {
     Carver carver(const_cast<void*>(packed));
-    return Weights(carver, I, H);
+    return Weights(carver, I, H, P, variant);
   }
 
-  // The hidden side's bias joins its column; a column of W_hh alone has only that.
-  void sum_biases(const Params<T>& params) {
+  // What is small. The hidden side's bias joins its column; a column of W_hh alone has only that.
+  void pack_rows_of(const Params<T>& params, const Variant<T>& variant) {
     const Index H = input.columns;
     fill(bias, {0, sums_of_a_row<Cell, T>(H)}, T(0));
     for (int g = 0; g < G; ++g) {
@@ -108,6 +113,7 @@ struct Weights {
         if (params.b_hh != nullptr) blocks[hidden_column<Cell>(g) * W] += params.b_hh[g * H + u];
       }
     }
+    structure.pack_rows_of(variant, bias);
   }
 
   void pack_input(const Params<T>& params, Range panels) {
@@ -117,9 +123,9 @@ struct Weights {
   void pack_hidden(const Params<T>& params, Range panels) {
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);
-      const Index H = input.columns;
+      const Index H = input.columns, P = hidden[p].depth;
       const Range own = grouped(panels, gates.count);
-      pack_transposed(hidden[p], params.w_hh + gates.first * H * H, own.first, own.last);
+      pack_transposed(hidden[p], params.w_hh + gates.first * H * P, own.first, own.last);
     }
   }
 
@@ -131,10 +137,10 @@ struct Weights {
     }
   }
 
-  // sums = bias + the column of W_ih that a one-hot vector would select.
+  // sums = base + the column of W_ih that a one-hot vector would select.
   void gather(std::int64_t token, T* sums, Range panels) const {
     for (Index p = panels.first; p < panels.last; ++p) {
-      add_line(input, p, static_cast<Index>(token), bias, sums);
+      add_line(input, p, static_cast<Index>(token), base, sums);
     }
   }
 };
@@ -144,19 +150,25 @@ template <class Cell, class T, class Operand>
 struct Frozen {
   using Packed = Weights<Cell, T, Operand>;
 
-  static std::size_t bytes(Index I, Index H) {
+  static Packed at(const void* packed, const Part<T>& part) {
+    return Packed::of(packed, part.I, part.H, part.P, part.variant);
+  }
+  static std::size_t bytes(const Part<T>& part) {
     Carver measure;
-    Packed(measure, I, H);
+    Packed(measure, part.I, part.H, part.P, part.variant);
     return measure.used();
   }
-  static void pack(const Params<T>& params, Index I, Index H, void* packed) {
-    Packed weights = Packed::of(packed, I, H);
-    weights.sum_biases(params);
-    weights.pack_input(params, {0, panels_of<T>(H)});
-    weights.pack_hidden(params, {0, panels_of<T>(H)});
+  static void pack(const Part<T>& part, void* packed) {
+    Packed weights = at(packed, part);
+    const Range all{0, panels_of<T>(part.H)}, of_h{0, panels_of<T>(part.P)};
+    weights.pack_rows_of(part.params, part.variant);
+    weights.pack_input(part.params, all);
+    weights.pack_hidden(part.params, all);
+    weights.structure.pack(part.variant, all, of_h);
   }
-  static void unpack(const void* packed, Index I, Index H, const Unpacked<T>& to) {
-    const Packed weights = Packed::of(packed, I, H);
+  static void unpack(const void* packed, const Part<T>& part, const Unpacked<T>& to) {
+    const Packed weights = at(packed, part);
+    const Index H = part.H;
     for (int g = 0; g < Cell::gates; ++g) {
       const int column = hidden_column<Cell>(g);
       for (Index u = 0; u < H; ++u) {
@@ -167,7 +179,7 @@ struct Frozen {
     }
     unpack_transposed(weights.input, to.w_ih);
     for (int p = 0; p < Cell::phases; ++p) {
-      unpack_transposed(weights.hidden[p], to.w_hh + PhaseGates<Cell>(p).first * H * H);
+      unpack_transposed(weights.hidden[p], to.w_hh + PhaseGates<Cell>(p).first * H * part.P);
     }
   }
 };

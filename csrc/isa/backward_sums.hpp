@@ -1,0 +1,168 @@
+// What follows the walk through a block of steps: dx and the gradients of parameters, as large products over
+// its (step, row) pairs.
+#pragma once
+
+#include "backward.hpp"
+
+namespace pyrnn::PYRNN_ISA {
+namespace {
+
+template <class Cell, class T>
+Index BackwardScan<Cell, T>::list(const Places<T>& places, Range steps, const Lists& lists,
+                                  Index alive) const {
+  Index n = 0;
+  for (Index s = steps.size() - 1; s >= 0; --s) {
+    const Index t = places.time.at(steps, s);
+    alive = places.rows.alive(t, alive);
+    for (Index i = 0; i < alive; ++i, ++n) {
+      const Index row = places.rows.row(i), at = places.index(t, row);
+      const Index k = (t - steps.first) * B_ + row;
+      lists.da_x[n] = da_x_at(k);
+      for_phases<Cell>([&](auto phase_constant) {
+        constexpr int phase = decltype(phase_constant)::value;
+        lists.da_h[phase][n] = da_h_at<phase>(k);
+        return true;
+      });
+      lists.step[n] = t;
+      lists.row[n] = row;
+      lists.pair[n] = k;
+      if (call_.in.tokens != nullptr) {
+        lists.tokens[n] = call_.in.tokens[at];
+      } else {
+        lists.x[n] = call_.in.x + at * I_;
+        lists.dx[n] = call_.dx + at * I_;
+      }
+    }
+  }
+  return n;
+}
+
+template <class Cell, class T>
+void BackwardScan<Cell, T>::input_gradient(const Worker& worker, const Places<T>& places,
+                                           const Lists& lists, Index K) const {
+  const bool norm = structure_.phases.norm;
+  const auto place = [&](Index k) { return places.index(lists.step[k], lists.row[k]); };
+  structure_.list(worker.index, lists.pair, K, place);
+  const Range own = part(K, worker.index, worker.count);
+  for (Index k = own.first; norm && k < own.last; ++k) {
+    structure_.through_input_norm(lists.da_x[k], place(k), lists.pair[k]);
+  }
+  if (call_.dx == nullptr) return;
+  const T* const* const rows = norm ? structure_.rows_of(0, worker.index) : lists.da_x;
+  multiply<Base::zero>(own.size(), RowPointers<T>{rows + own.first, 1, lists.dx + own.first},
+                       input_, 0, input_.count());
+}
+
+template <class Cell, class T>
+void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>& places,
+                                          const Lists& lists, Index K) const {
+  if (call_.dx != nullptr) {
+    pack_operand(operand(x_, K, I_), lists.x, part(panels_of<T>(I_), worker.index, worker.count));
+  }
+  const Share units = Share::by_units<T>(B_, H_, P_, worker);
+  structure_.pack_operands(pointwise_, K, units.panels, [&](Index k) {
+    return grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
+  });
+  const Range own = units.h_panels;
+  for_phases<Cell>([&](auto phase_constant) {
+    constexpr int phase = decltype(phase_constant)::value;
+    const Panels<T> b = operand(operand_[phase], K, P_);
+    for (Index p = own.first, next; p < own.last; p = next) {
+      next = min(own.last, b.bundle_end(p));
+      T* to = b.panel(p);
+      for (Index k = 0; k < K; ++k, to += b.line_step(p)) {
+        pack_hidden<phase>(places, lists.step[k], lists.row[k], {p, next}, to);
+      }
+    }
+    return true;
+  });
+}
+
+template <class Cell, class T>
+template <int phase>
+void BackwardScan<Cell, T>::pack_hidden(const Places<T>& places, Index t, Index row, Range panels,
+                                        T* lines) const {
+  const bool starts = places.starts(t, row);
+  const Index before = starts ? 0 : places.index(places.time.before(t), row);
+  const TapeRow<T> tape{H_,
+                        P_,
+                        call_.tape.gates + before * C * H_,
+                        call_.tape.h == nullptr ? nullptr : call_.tape.h + before * P_,
+                        Cell::has_c ? call_.tape.c + before * H_ : nullptr,
+                        starts ? call_.in.h0 + row * P_ : nullptr,
+                        call_.tape.gates + places.index(t, row) * C * H_,
+                        mask_.row(row, P_)};
+  pointwise_.operand[phase](call_.in.variant, tape, panels, lines);
+}
+
+template <class Cell, class T>
+void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<T>& places,
+                                             const Lists& lists, Index K, bool first) const {
+  T* const slices = slices_ + worker.index * slices_of_a_thread() * W * block_ * B_;
+  T* const own_slice = slices + G * W * K;
+  const bool norm = structure_.phases.norm;
+  const auto norm_rows = [&](int which) { return structure_.rows_of(which, worker.index); };
+  const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
+  for (Index i = own.first, packed = i; i < own.last; ++i) {
+    const Index panel = i / G, unit = panel * W;
+    const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
+    const Index row = gate * H_ + unit;  // of the parameters
+    if (i == own.first || gate == 0) {
+      packed = i;
+      pack_slices(slices, lists.da_x, K, i * W, min(own.last, (panel + 1) * G) - i);
+    }
+    const Slice<T> da{slices + (i - packed) * W * K, K, width};
+    Slice<T> d = da;
+    if (call_.db_ih != nullptr) accumulate_bias(d, call_.db_ih + row, first);
+    if constexpr (Cell::has_c) {
+      if (call_.dpeephole != nullptr) peephole_gradient(places, lists, d, unit, gate, first);
+      structure_.peephole_gradient(d, gate, unit, first);
+    }
+    if (norm) {
+      structure_.norm_gradient(d, norm_rows(1), row, call_.dln_ih_weight + row,
+                               call_.dln_ih_bias + row, first);
+      d = pack_slice(own_slice, norm_rows(0), K, i * W, width);
+    }
+    if (call_.in.tokens != nullptr) {
+      scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
+    } else {
+      accumulate_weight(d, operand(x_, K, I_), call_.dw_ih + row * I_, first);
+    }
+    for_phases<Cell>([&](auto phase_constant) {
+      constexpr int phase = decltype(phase_constant)::value;
+      constexpr PhaseGates<Cell> gates(phase);
+      if (gate < gates.first || gate >= gates.first + gates.count) return true;
+      const Index column = (panel * gates.count + gate - gates.first) * W;
+      d = Cell::splits ? pack_slice(own_slice, lists.da_h[phase], K, column, width) : da;
+      if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + row, first);
+      if (norm) {
+        structure_.norm_gradient(d, norm_rows(3), row, call_.dln_hh_weight + row,
+                                 call_.dln_hh_bias + row, first);
+        d = pack_slice(own_slice, norm_rows(2), K, column, width);
+      }
+      accumulate_weight(d, operand(operand_[phase], K, P_), call_.dw_hh + row * P_, first);
+      return true;
+    });
+  }
+  structure_.own_gradients(worker.index, worker.count, own_slice, lists.pair, K, first);
+}
+
+template <class Cell, class T>
+void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lists& lists,
+                                              const Slice<T>& d, Index unit, int gate,
+                                              bool first) const {
+  if (gate == Cell::C) return;
+  const bool of_output = gate == Cell::O;
+  T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
+  for (int m = 0; first && m < d.width; ++m) dp[m] = T(0);
+  for (Index k = 0; k < d.depth; ++k) {
+    const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
+    T line[W];
+    if (of_output) pointwise_.fresh_cell(call_.in.variant, row, unit, line);
+    const T* const c = of_output ? line : row.c_prev + unit;
+    for (int m = 0; m < d.width; ++m) dp[m] += d.data[k * W + m] * c[m];
+  }
+}
+
+}  // namespace
+}  // namespace pyrnn::PYRNN_ISA
