@@ -247,7 +247,7 @@ INTERRUPT = """
     print(seconds_to_interrupt(call))
     got = backward(ops, small, forward(ops, small)["tape"])
     for name, array in want.items():
-        assert array.tobytes() == got[name].tobytes(), name
+        assert array is None or array.tobytes() == got[name].tobytes(), name
     assert np.isfinite(forward(ops, problem(64))["y"]).all()
 """
 
