@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers_ops import DTYPES
 from helpers_variants import (
@@ -23,7 +22,7 @@ from pyrnn import ops, reference
 
 PAIRS = [(cell, options) for cell in FAMILIES for options in pairwise(cell)]
 SINGLES = [(cell, options) for cell in FAMILIES for options in single(cell)]
-# T, B, I, H: of one thread and of several, cut by rows and by units, around a panel of either dtype.
+# T, B, I, H: of one thread and of several, by rows and by units, around a panel of either dtype.
 SHAPES = ((5, 3, 4, 7), (6, 40, 9, 17), (4, 2, 33, 95), (3, 5, 1, 1), (2, 9, 16, 32))
 EMPTY = ((0, 3, 2, 5), (4, 0, 2, 5))
 
