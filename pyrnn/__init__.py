@@ -18,7 +18,7 @@ from . import ops, reference
 from .backends import backend
 from .config import get_num_threads, set_num_threads, show_config
 from .files import load, save
-from .layers import GRU, LSTM, RNN
+from .layers import GRU, LSTM, MGU, RNN
 from .linear import Linear
 from .optimisers import SGD, Adam
 from .training import clip_grad_norm, softmax_cross_entropy
@@ -30,6 +30,7 @@ __version__ = _core.__version__
 __all__ = [
     "GRU",
     "LSTM",
+    "MGU",
     "RNN",
     "SGD",
     "Adam",

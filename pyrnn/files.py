@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .layers import GRU, LSTM, RNN
+from .layers import GRU, LSTM, MGU, RNN
 from .linear import Linear
 from .module import Module
 from .tape import Array
@@ -18,7 +18,7 @@ from .tape import Array
 __all__ = ["load", "load_modules", "save", "save_modules"]
 
 _FORMAT = "pyrnn 1"
-_CLASSES: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, GRU, LSTM, Linear)}
+_CLASSES: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, GRU, MGU, LSTM, Linear)}
 
 
 def save(
@@ -30,7 +30,7 @@ def save(
 
     Parameters
     ----------
-    layer : RNN, GRU, LSTM or Linear
+    layer : RNN, GRU, MGU, LSTM or Linear
         Its parameters and constructor arguments are written; the state of its ``rng`` is not.
     path : str or path
         Where to.
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    RNN, GRU, LSTM or Linear
+    RNN, GRU, MGU, LSTM or Linear
         With the same parameters, and a new ``rng``.
 
     Raises

@@ -11,7 +11,7 @@ from .checks import checked_integer, checked_number
 from .stack import Recurrent
 from .tape import Array
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN"]
 
 Activation = str | tuple[Any, ...]
 
@@ -193,6 +193,75 @@ class GRU(Recurrent[Array]):
                 "layer_norm: expected False with reset_after=False, where W_hh has two products to "
                 "normalise"
             )
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dtype, rng, init,
+        )  # fmt: skip
+
+
+class MGU(Recurrent[Array]):
+    """Minimal gated unit: ``h_t = (1 - f) * h_{t-1} + f * n``, a GRU with a single gate.
+
+    ``f`` is ``sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)``, and ``n`` is
+    ``tanh(W_in x_t + b_in + W_hn (f * h_{t-1}) + b_hn)``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As for :class:`RNN`.
+    dtype, rng, init, clip, zoneout, recurrent_dropout
+        As for :class:`RNN`.
+    activation, gate_activation : str or tuple
+        What n and f go through in place of tanh and the sigmoid; names as for :class:`RNN`.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        As for :class:`RNN`, with 2*H rows: f, n.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument outside its range, or of another kind.
+
+    Notes
+    -----
+    Zhou, Wu, Zhang & Zhou, "Minimal gated unit for recurrent neural networks", International
+    Journal of Automation and Computing 13 (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> layer = pyrnn.MGU(3, 4, rng=0)
+    >>> y, h = layer(np.zeros((5, 2, 3), "float32"))
+    >>> y.shape, layer.params["weight_hh_l0"].shape
+    ((5, 2, 4), (8, 4))
+    """
+
+    _family = "mgu"
+    _options = ("activation", "gate_activation", "clip", "zoneout", "recurrent_dropout")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        rng: int | np.random.Generator | None = None,
+        init: str = "uniform",
+        activation: Activation = "tanh",
+        gate_activation: Activation = "sigmoid",
+        clip: float | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        self.activation, self.gate_activation, self.clip = activation, gate_activation, clip
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dtype, rng, init,

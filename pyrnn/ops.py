@@ -20,6 +20,8 @@ __all__ = [
     "gru_forward",
     "lstm_backward",
     "lstm_forward",
+    "mgu_backward",
+    "mgu_forward",
     "rnn_backward",
     "rnn_forward",
 ]
@@ -316,6 +318,85 @@ def lstm_forward(
     return (*states, made.cells, made.tape) if return_cells else (*states, made.tape)
 
 
+def mgu_forward(
+    x: Array,
+    h0: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    *,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+    clip: float | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
+    lengths: Array | None = None,
+    reverse: bool = False,
+    save: bool = True,
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
+    """Minimal gated unit: ``h_t = (1 - f) * h_{t-1} + f * n``.
+
+    ``f = sigmoid(W_if x + b_if + W_hf h + b_hf)`` and
+    ``n = tanh(W_in x + b_in + W_hn (f * h) + b_hn)``.
+
+    Parameters
+    ----------
+    x : ndarray
+        (T, B, I) float32 or float64, or integer tokens (T, B) in 0..I-1.
+    h0 : ndarray
+        (B, H) initial state.
+    w_ih, w_hh : ndarray
+        (2*H, I) and (2*H, H), blocks f, n.
+    b_ih, b_hh : ndarray or None
+        (2*H).
+    activation, gate_activation : str or tuple
+        What n and f go through, as for :func:`gru_forward`.
+    clip, zoneout, recurrent_dropout, key, lengths, reverse, save, checkpoint
+        As for :func:`rnn_forward`.
+
+    Returns
+    -------
+    y, h_n, tape
+        As for :func:`rnn_forward`.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError
+        As for :func:`rnn_forward`.
+
+    Notes
+    -----
+    Zhou, Wu, Zhang & Zhou, "Minimal gated unit for recurrent neural networks", International
+    Journal of Automation and Computing 13 (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> w = np.ones((2, 1))
+    >>> y, h_n, tape = pyrnn.ops.mgu_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
+    >>> y.ravel().round(4).tolist()
+    [0.5568, 0.8383]
+    """
+    cell, variant = _variant(
+        "mgu",
+        w_hh,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    made = dispatch.forward(
+        cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
+        lengths, reverse, save, checkpoint,
+    )  # fmt: skip
+    return made.y, made.h_n, made.tape
+
+
 def rnn_backward(
     tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
 ) -> RnnGrads:
@@ -378,6 +459,26 @@ def gru_backward(
     return GruGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
+def mgu_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> RnnGrads:
+    """Backpropagation through time for :func:`mgu_forward`.
+
+    Parameters, returns and errors are those of :func:`rnn_backward`, with the shapes of
+    :func:`mgu_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> w = np.ones((2, 1))
+    >>> y, h_n, tape = pyrnn.ops.mgu_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
+    >>> pyrnn.ops.mgu_backward(tape, np.ones_like(y)).dh0.shape
+    (1, 1)
+    """
+    g = _backward("mgu", tape, dy, dh_n, None, None)
+    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
+
+
 def lstm_backward(
     tape: Tape | CheckpointTape,
     dy: Array | None = None,
@@ -413,7 +514,7 @@ _DEFAULTS: dict[str, Any] = {
     "zoneout": 0.0,
     "recurrent_dropout": 0.0,
 }
-_PLAIN = {"rnn": "rnn_tanh", "gru": "gru", "lstm": "lstm"}
+_PLAIN = {"rnn": "rnn_tanh", "gru": "gru", "mgu": "mgu", "lstm": "lstm"}
 
 
 def _variant(family: str, w_hh: Array, **keywords: Any) -> tuple[str, Variant | None]:
@@ -421,7 +522,7 @@ def _variant(family: str, w_hh: Array, **keywords: Any) -> tuple[str, Variant | 
     given = {name: value for name, value in keywords.items() if value is not _DEFAULTS.get(name)}
     if not given or not isinstance(w_hh, np.ndarray) or w_hh.ndim != 2:
         return _PLAIN[family], None  # a wrong w_hh is refused with the other arguments
-    gates = {"rnn": 1, "gru": 3, "lstm": 3 if given.get("coupled") else 4}[family]
+    gates = {"rnn": 1, "gru": 3, "mgu": 2, "lstm": 3 if given.get("coupled") else 4}[family]
     sizes = w_hh.shape[0] // gates, w_hh.shape[1]
     return variant_of(family, sizes, w_hh.dtype, **given)
 

@@ -45,6 +45,7 @@ NUM_GATES = {
     "rnn": 1,
     "gru": 3,
     "gru_reset_before": 3,
+    "mgu": 2,
     "lstm": 4,
     "lstm_coupled": 3,
 }
@@ -107,7 +108,7 @@ def tapes_sums(cell: str, variant: Variant | None) -> bool:
 
 def tapes_h(cell: str, variant: Variant | None) -> bool:
     """Whether the tape has every h_t: where it is not read off the gates and c_t."""
-    if cell.startswith("gru"):
+    if cell.startswith(("gru", "mgu")):
         return True
     if variant is None:
         return False
@@ -135,7 +136,7 @@ def variant_of(
 ) -> tuple[str, Variant | None]:
     """Name of the cell, and its variant or None for the plain one, out of an operation's keywords.
 
-    ``family`` is "rnn", "gru" or "lstm", ``sizes`` H and P; ``arrays`` are those of
+    ``family`` is "rnn", "gru", "mgu" or "lstm", ``sizes`` H and P; ``arrays`` are those of
     ``VARIANT_ARRAYS``, which come back native and contiguous.
 
     Raises
@@ -164,9 +165,9 @@ def variant_of(
         plain_activation = NONLINEARITIES.get(cell)
         options["activation"] = phi
     else:
-        cell = "lstm_coupled" if coupled else "lstm"
-        if family == "gru":
-            cell = "gru" if reset_after else "gru_reset_before"
+        cell = "lstm_coupled" if coupled else family
+        if family == "gru" and not reset_after:
+            cell = "gru_reset_before"
         plain_activation = TANH
         options["activation"] = checked_activation("activation", activation)
         options["gate_activation"] = checked_activation("gate_activation", gate_activation)
@@ -268,10 +269,9 @@ def _checked_arrays(
     missing = [name for name in names if name not in given]
     if missing and len(missing) < len(names):
         raise ValueError(f"layer norm: missing {', '.join(missing)}")
-    if cell == "gru_reset_before" and not missing:
-        raise ValueError(
-            "layer norm: not with reset_after=False, where W_hh has two products to normalise"
-        )
+    if cell in ("gru_reset_before", "mgu") and not missing:
+        which = "reset_after=False" if cell == "gru_reset_before" else "the minimal gated unit"
+        raise ValueError(f"layer norm: not with {which}, where W_hh has two products to normalise")
     hidden, projected = sizes
     peepholes = NUM_PEEPHOLES.get(cell, 0)
     rows = NUM_GATES[cell]

@@ -16,6 +16,7 @@ from tolerances import (
 
 import pyrnn
 from pyrnn import ops
+from pyrnn.parameters import ARRAYS, PLAIN
 
 Array = npt.NDArray[Any]
 
@@ -25,7 +26,14 @@ KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "rnn_relu": (pyrnn.RNN, {"nonlinearity": "relu"}),
     "gru": (pyrnn.GRU, {}),
     "gru_reset_before": (pyrnn.GRU, {"reset_after": False}),
+    "mgu": (pyrnn.MGU, {}),
     "lstm": (pyrnn.LSTM, {}),
+    "gru_variant": (pyrnn.GRU, {"layer_norm": True, "activation": "softsign", "clip": 0.7}),
+    "lstm_variant": (
+        pyrnn.LSTM,
+        {"peephole": "full", "proj_size": 2, "layer_norm": True, "cell_clip": 0.4},
+    ),
+    "lstm_coupled": (pyrnn.LSTM, {"coupled": True, "peephole": "diagonal"}),
 }
 INPUT_SIZE, HIDDEN_SIZE = 3, 4
 
@@ -95,20 +103,22 @@ def compose(
     arrays, one operation after the other."""
     family = type(layer).__name__.lower()
     forward, backward = (getattr(ops, f"{family}_{way}") for way in ("forward", "backward"))
-    option = {"rnn": "nonlinearity", "gru": "reset_after", "lstm": None}[family]
-    options = {option: getattr(layer, option)} if option else {}
+    options = {name: getattr(layer, name) for name in layer._options}
     suffixes = ("", "_reverse") if layer.bidirectional else ("",)
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
+    extras = [kind for kind in ARRAYS if kind not in PLAIN and f"{kind}_l0" in layer.params]
     first, dlast = states_of(state), states_of(dstate)
     count, tapes, last, k = len(first), [], [], 0
     for level in range(layer.num_layers):
         outputs = []
         for suffix in suffixes:
             weights = [layer.params[f"{kind}_l{level}{suffix}"] for kind in kinds]
+            more = {ARRAYS[n]: layer.params[f"{n}_l{level}{suffix}"] for n in extras}
             y, *after, tape = forward(
                 x,
                 *(s[k] for s in first),
                 *weights,
+                **more,
                 lengths=lengths,
                 reverse=suffix != "",
                 **options,
@@ -122,16 +132,17 @@ def compose(
 
     params: dict[str, Array] = {}
     dfirst: list[Any] = [None] * len(tapes)
-    size, above = layer.hidden_size, dy
+    size, above = layer.proj_size or layer.hidden_size, dy
     for level in reversed(range(layer.num_layers)):
         below: Any = None
         for direction, suffix in enumerate(suffixes):
             k = level * len(suffixes) + direction
             half = np.ascontiguousarray(above[..., direction * size : (direction + 1) * size])
-            dx, *rest = backward(tapes[k], half, *(d[k] for d in dlast))
+            gradients = backward(tapes[k], half, *(d[k] for d in dlast))
+            dx, *rest = gradients
             dfirst[k] = rest[:count]
-            for kind, gradient in zip(kinds, rest[count:], strict=False):
-                params[f"{kind}_l{level}{suffix}"] = gradient
+            for kind in (*kinds, *extras):
+                params[f"{kind}_l{level}{suffix}"] = getattr(gradients, "d" + ARRAYS[kind])
             below = dx if below is None or dx is None else below + dx
         above = below
     return x, states, above, [np.stack([d[i] for d in dfirst]) for i in range(count)], params

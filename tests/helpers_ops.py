@@ -14,9 +14,9 @@ import pyrnn
 
 Array = npt.NDArray[Any]
 
-CELLS = ("rnn_tanh", "rnn_relu", "gru", "gru_reset_before", "lstm")
+CELLS = ("rnn_tanh", "rnn_relu", "gru", "gru_reset_before", "mgu", "lstm")
 DTYPES = ("float32", "float64")
-NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "gru_reset_before": 3, "lstm": 4}
+NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "gru_reset_before": 3, "mgu": 2, "lstm": 4}
 NUM_TAPED = {**NUM_GATES, "gru": 4}
 BIASES = ("both", "ih", "hh", "none")
 LENGTHS = (None, "ragged", "zeros", "full")

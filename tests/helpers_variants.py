@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "rnn": {"nonlinearity": ("tanh", "relu", "elu"), **COMMON},
     "gru": GATED,
     "gru_reset_before": {name: GATED[name] for name in GATED if name != "layer_norm"},
+    "mgu": {name: GATED[name] for name in GATED if name != "layer_norm"},
     "lstm": {
         **GATED,
         "coupled": (False, True),

@@ -13,7 +13,7 @@ import pyrnn
 from pyrnn import ops
 
 # Values per step, row and unit.
-TAPED = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 5, "gru_reset_before": 4, "lstm": 5}
+TAPED = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 5, "gru_reset_before": 4, "mgu": 3, "lstm": 5}
 
 
 @pytest.fixture(autouse=True)

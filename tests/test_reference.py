@@ -71,7 +71,7 @@ def scalar_step(
 
     h_t, c_t = [], []
     reset = [
-        scalar_sigmoid(from_x(j) + from_h(j, h)) if cell.startswith("gru") else 0.0
+        scalar_sigmoid(from_x(j) + from_h(j, h)) if cell.startswith(("gru", "mgu")) else 0.0
         for j in range(size_h)
     ]
     for j in range(size_h):
@@ -86,6 +86,11 @@ def scalar_step(
             i, f, o = scalar_sigmoid(a[0]), scalar_sigmoid(a[1]), scalar_sigmoid(a[3])
             c_t.append(f * float(c[j]) + i * math.tanh(a[2]))
             h_t.append(o * math.tanh(c_t[j]))
+        elif cell == "mgu":
+            f = reset[j]
+            forgotten = [r * float(v) for r, v in zip(reset, h, strict=True)]
+            n = math.tanh(from_x(block[1]) + from_h(block[1], forgotten))
+            h_t.append((1 - f) * float(h[j]) + f * n)
         else:
             z = scalar_sigmoid(from_x(block[1]) + from_h(block[1], h))
             if cell == "gru":
@@ -257,7 +262,7 @@ def test_tape_layout(cell: str) -> None:
     tape, y = outputs["tape"], outputs["y"]
     assert tape.cell == cell
     assert tape.gates.shape == (4, 3, NUM_TAPED[cell] * 3)
-    assert (tape.h is None) == (not cell.startswith("gru"))
+    assert (tape.h is None) == (not cell.startswith(("gru", "mgu")))
     assert (tape.c is None) == (cell != "lstm")
     assert tape.lengths.dtype == np.int64
     padding = np.arange(4)[:, None] >= problem.options["lengths"]
@@ -274,7 +279,7 @@ def test_tape_layout(cell: str) -> None:
         np.testing.assert_allclose(tape.c[valid], (f * c_prev + i * g)[valid])
         np.testing.assert_allclose(y[valid], (o * np.tanh(tape.c))[valid])
     else:
-        z, n = blocks[1], blocks[2]
+        z, n = (1 - blocks[0], blocks[1]) if cell == "mgu" else blocks[1:3]
         h_prev = np.concatenate([arrays["h0"][None], y[:-1]])
         np.testing.assert_allclose(y[~padding], ((1 - z) * n + z * h_prev)[~padding])
         assert_same_bits(tape.h, y)

@@ -103,7 +103,9 @@ def row_step(
 ) -> tuple[Array, Array | None]:
     """h_t and c_t of one row."""
     w, options = problem.arrays, problem.options
-    blocks = {"rnn": "h", "lstm": "fgo" if options.get("coupled") else "ifgo"}.get(cell, "rzn")
+    blocks = {"rnn": "h", "mgu": "fn", "lstm": "fgo" if options.get("coupled") else "ifgo"}.get(
+        cell, "rzn"
+    )
     size = len(w["w_hh"]) // len(blocks)
     key, clip = options.get("key"), options.get("clip") or math.inf
     dropped = options.get("recurrent_dropout", 0.0) if key else 0.0
@@ -146,6 +148,10 @@ def row_step(
         fresh = gate("o", c_t) * phi(normed(options, "c", c_t))
         if options.get("w_hr") is not None:
             fresh = options["w_hr"] @ fresh
+    elif cell == "mgu":
+        f = sigma(clipped(a["f"]))
+        product = split(w["w_hh"])["n"] @ (f * h * mask) + split(b_hh)["n"]
+        fresh = (1 - f) * h + f * phi(clipped(of_x["n"] + product))
     else:
         r, z = sigma(clipped(a["r"])), sigma(clipped(a["z"]))
         product = r * of_h["n"]
@@ -303,7 +309,13 @@ def test_tape_layout(cell: str, options: dict[str, Any]) -> None:
     problem = make_variant(cell, options, "float64", *TINY)
     outputs = variant_forward(reference, problem)
     tape = outputs["tape"]
-    sizes = {"rnn": 1, "gru": 4, "gru_reset_before": 3, "lstm": 4 - bool(options.get("coupled"))}
+    sizes = {
+        "rnn": 1,
+        "gru": 4,
+        "gru_reset_before": 3,
+        "mgu": 2,
+        "lstm": 4 - bool(options.get("coupled")),
+    }
     assert tape.gates.shape == (*TINY[:2], sizes[cell] * TINY[3])
     assert (tape.h is not None) == tapes_h(tape.cell, tape.variant)
     if tape.h is not None:

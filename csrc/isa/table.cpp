@@ -9,6 +9,7 @@
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"
+#include "mgu.hpp"
 #include "probe.hpp"
 #include "reduced_product.hpp"
 #include "reduced_weights.hpp"
@@ -61,7 +62,7 @@ constexpr CellKernels<T> cells[] = {
     kernels_of<Elman, T>("rnn_tanh"), kernels_of<Elman, T>("rnn_relu", ActivationKind::relu),
     kernels_of<Elman, T>(),           kernels_of<Gru, T>(),
     kernels_of<GruResetBefore, T>(),  kernels_of<Lstm, T>(),
-    kernels_of<CoupledLstm, T>(),
+    kernels_of<CoupledLstm, T>(),     kernels_of<Mgu, T>(),
 };
 
 template <class T, Vec<T> (*f)(Vec<T>)>

@@ -18,6 +18,8 @@ __all__ = [
     "gru_forward",
     "lstm_backward",
     "lstm_forward",
+    "mgu_backward",
+    "mgu_forward",
     "rnn_backward",
     "rnn_forward",
 ]
@@ -199,6 +201,52 @@ def lstm_forward(
     return (y, h_n, c_n, cells, tape) if return_cells else (y, h_n, c_n, tape)
 
 
+def mgu_forward(
+    x: Array,
+    h0: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    *,
+    activation: str | tuple[Any, ...] = "tanh",
+    gate_activation: str | tuple[Any, ...] = "sigmoid",
+    clip: float | None = None,
+    zoneout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    key: tuple[int, int, int] | None = None,
+    lengths: Array | None = None,
+    reverse: bool = False,
+    save: bool = True,
+    checkpoint: int | None = None,
+) -> tuple[Array, Array, Tape | CheckpointTape | None]:
+    """See :func:`pyrnn.ops.mgu_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> w = np.ones((2, 1))
+    >>> y, h_n, tape = pyrnn.reference.mgu_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
+    >>> y.ravel().round(4).tolist()
+    [0.5568, 0.8383]
+    """
+    cell, variant = variant_of(
+        "mgu",
+        (h0.shape[1], h0.shape[1]),
+        h0.dtype,
+        activation=activation,
+        gate_activation=gate_activation,
+        clip=clip,
+        zoneout=zoneout,
+        recurrent_dropout=recurrent_dropout,
+        key=key,
+    )
+    y, h_n, _, _, tape = scan_forward(
+        cell, x, h0, None, w_ih, w_hh, b_ih, b_hh, lengths, reverse, save, checkpoint, variant
+    )
+    return y, h_n, tape
+
+
 def rnn_backward(
     tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
 ) -> RnnGrads:
@@ -231,6 +279,23 @@ def gru_backward(
     """
     g = scan_backward(tape, dy, dh_n, None)
     return GruGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
+
+
+def mgu_backward(
+    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
+) -> RnnGrads:
+    """See :func:`pyrnn.ops.mgu_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, pyrnn
+    >>> w = np.ones((2, 1))
+    >>> y, h_n, tape = pyrnn.reference.mgu_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
+    >>> pyrnn.reference.mgu_backward(tape, np.ones_like(y)).dh0.shape
+    (1, 1)
+    """
+    g = scan_backward(tape, dy, dh_n, None)
+    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
 
 
 def lstm_backward(

@@ -232,6 +232,41 @@ def _reset_operand(rule: Rule, step: Step) -> Array:
     return rule.open_gate(step.gates[0]).value * step.operand
 
 
+# Minimal gated unit: f, then n = tanh(a_xn + W_hn (f * h_prev) + b_hn),
+# h = (1 - f) * h_prev + f * n.
+
+
+def mgu_gate_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+    a_f = a_x[0] + a_h[0]
+    f = rule.gate(a_f)
+    return Forward(rule.taped((a_f,), (f,)), f * before.operand)
+
+
+def mgu_gate_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    f, n = rule.open_gate(step.gates[0]), rule.open_candidate(step.gates[1])
+    da_f = (dh * (n.value - step.h_prev) + d * step.operand) * f.slope
+    return Backward((da_f,), (da_f,), dh * (1 - f.value), d * f.value)
+
+
+def mgu_candidate_pointwise(
+    rule: Rule, a_x: Gates, a_h: Gates, gates: Gates, before: Before
+) -> Forward:
+    f = rule.open_gate(gates[0]).value
+    a_n = a_x[0] + a_h[0]
+    n = rule.candidate(a_n)
+    return Forward(rule.taped((a_n,), (n,)), (1 - f) * before.h_prev + f * n)
+
+
+def mgu_candidate_pointwise_backward(
+    rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
+) -> Backward:
+    f, n = rule.open_gate(step.gates[0]), rule.open_candidate(step.gates[1])
+    da_n = dh * f.value * n.slope
+    return Backward((da_n,), (da_n,))
+
+
 def _elman(name: str) -> Cell:
     phase = Phase(0, 1, elman_pointwise, elman_pointwise_backward)
     return Cell(NUM_GATES[name], 1, (phase,), _elman_output)
@@ -254,6 +289,14 @@ CELLS = {
         (
             Phase(0, 2, gru_gates_pointwise, gru_gates_pointwise_backward),
             Phase(2, 3, gru_candidate_pointwise, gru_candidate_pointwise_backward, _reset_operand),
+        ),
+    ),
+    "mgu": Cell(
+        2,
+        2,
+        (
+            Phase(0, 1, mgu_gate_pointwise, mgu_gate_pointwise_backward),
+            Phase(1, 2, mgu_candidate_pointwise, mgu_candidate_pointwise_backward, _reset_operand),
         ),
     ),
     "lstm": _lstm("lstm"),
