@@ -224,7 +224,7 @@ def test_layers_give_the_same_bits(
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_of_a_layer_tape(kind: str) -> None:
     """A plain stack keeps states alone; otherwise also what the layers pass up."""
-    states, seq_len, batch, size = (2 if kind == "lstm" else 1), 50, 3, 4
+    states, seq_len, batch, size = (2 if kind.startswith("lstm") else 1), 50, 3, 4
     for steps, kept in ((7, 7), (10, 4), (50, 0), (1, 49)):
         of_states = kept * states * batch * size * 8
         for bidirectional, dropout in ((False, 0.0), (True, 0.0), (False, 0.5)):

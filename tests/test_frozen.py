@@ -220,7 +220,7 @@ def test_wrong_arguments(kind: str) -> None:
     frozen = layer.freeze()
     x, state = inputs(layer)
     short = tuple(s[..., :2] for s in states_of(state))
-    name = "state[0]" if kind == "lstm" else "state"
+    name = "state[0]" if kind.startswith("lstm") else "state"
     for error, message, arguments in (
         (ValueError, "x: expected shape (T, B, I) or (T, I) with I = 3, got (5, 2, 2)",
          (x[..., :2],)),
@@ -230,9 +230,9 @@ def test_wrong_arguments(kind: str) -> None:
         (IndexError, "x: expected tokens in 0..I-1 = 0..2, got 3", ([[0, 3]],)),
         (IndexError, "x: ", ([[0, -1]],)),
         (ValueError, f"{name}: expected shape (L·S, B, H) = (1, 2, 4), got (1, 2, 2)",
-         (x, short if kind == "lstm" else short[0])),
+         (x, short if kind.startswith("lstm") else short[0])),
         (TypeError, f"{name}: expected float32, got float64",
-         (x, tuple(s.astype("float64") for s in states_of(state)) if kind == "lstm"
+         (x, tuple(s.astype("float64") for s in states_of(state)) if kind.startswith("lstm")
           else state.astype("float64"))),
         (ValueError, "lengths: expected values in 0..T = 0..5, got 6", (x, state, [6, 1])),
         (ValueError, "lengths: expected shape (B,) = (2,), got (3,)", (x, state, [1, 1, 1])),
