@@ -19,6 +19,7 @@ _WHAT = {
     "compare": "pyrnn and its peers, case by case (default)",
     "sweep": "time over T, B, H and threads, with the slope",
     "load": "pyrnn beside a busy process, beside PyTorch's threads, and on denormal numbers",
+    "variants": "each variant of a cell beside the plain one",
     "jitter": "the steps of a stream: median, percentiles, maximum",
     "figure": "draw the figures of --save's folder again",
 }
@@ -77,6 +78,10 @@ def _run(arguments: argparse.Namespace) -> None:
         import load
 
         load.report(threads, arguments.seconds or 1.0, part, folder)
+    elif arguments.what == "variants":
+        import variants
+
+        variants.report(threads, arguments.seconds or 0.5, part, folder)
     elif arguments.what == "jitter":
         import jitter
         from report import chosen

@@ -1,0 +1,140 @@
+"""``python -m bench variants``: what each variant of a cell costs beside the plain cell.
+
+FLOPs are those of the products; a variant that has more or fewer of them, such as a projection,
+may take as much longer or shorter.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from cases import Array
+from compare import Mismatch, alternate
+from report import introduce, matches
+from results import micros, paired_ratio, save, table_head, table_line
+from tolerances import RELATIVE, relative_error
+
+import pyrnn
+
+_SIZES = ((64, 1), (64, 32), (256, 1), (256, 32))  # I = H, B
+_STEPS = 100
+_LSTM: tuple[dict[str, Any], ...] = (
+    {"peephole": "diagonal"},
+    {"coupled": True},
+    {"clip": 3.0},
+    {"cell_clip": 3.0},
+    {"zoneout": 0.1},
+    {"recurrent_dropout": 0.2},
+    {"gate_activation": "hard_sigmoid"},
+    {"peephole": "full"},
+    {"proj_size": -2},  # half of H
+    {"layer_norm": True},
+)
+_GRU: tuple[dict[str, Any], ...] = (
+    {"reset_after": False},
+    {"zoneout": 0.1},
+    {"layer_norm": True},
+)
+_VARIANTS = {"LSTM": _LSTM, "GRU": _GRU}
+
+
+@dataclass
+class Subject:
+    """One layer on one input, to be called again and again."""
+
+    layer: Any
+    x: Array
+    dy: Array
+    mode: str
+
+    @classmethod
+    def new(cls, cell: str, size: int, batch: int, mode: str, options: dict[str, Any]) -> Subject:
+        if options.get("proj_size"):
+            options = {"proj_size": size // 2}
+        layer = getattr(pyrnn, cell)(size, size, rng=0, **options)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((_STEPS, batch, size)).astype("float32")
+        columns = getattr(layer, "proj_size", 0) or size
+        dy = rng.standard_normal((_STEPS, batch, columns)).astype("float32")
+        return cls(layer if mode == "train" else layer.freeze(), x, dy, mode)
+
+    def call(self) -> Any:
+        if self.mode == "infer":
+            return self.layer(self.x)[0]
+        y, _, tape = self.layer.forward(self.x)
+        return y, self.layer.backward(tape, self.dy)
+
+    def turn(self) -> float:
+        """Seconds per call, over some 20 ms."""
+        start, calls = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < 0.02:
+            self.call()
+            calls += 1
+        return elapsed / calls
+
+    def verify(self, name: str) -> None:
+        """Inference agrees with the reference in float64."""
+        if self.mode == "train":
+            return
+        got = self.call()
+        with pyrnn.backend("reference"):
+            want = self.call()
+        error = relative_error(got, want)
+        if not error <= 10 * RELATIVE["float32"]:
+            raise Mismatch(f"{name}: relative error {error:.1e}")
+
+
+def flops(cell: str, size: int, options: dict[str, Any]) -> float:
+    """Multiply-adds of one step of one row."""
+    columns = size // 2 if options.get("proj_size") else size
+    gates = {"LSTM": 4, "GRU": 3}[cell] - bool(options.get("coupled"))
+    count = gates * size * (size + columns)
+    if options.get("proj_size"):
+        count += size * columns
+    if options.get("peephole") == "full":
+        count += (gates - 1) * size * size
+    return float(count)
+
+
+def report(threads: int, seconds: float, part: str, folder: Path | None) -> None:
+    """Print a line for each variant; save variants.json."""
+    machine, limits = introduce(threads)
+    pyrnn.set_num_threads(threads)
+    print("time of a variant over that of the plain cell, medians of turns one after the other\n")
+    print(table_head(["case", "plain µs", "variant µs", "ratio", "FLOPs"]))
+    rows = []
+    for cell, variants in _VARIANTS.items():
+        for size, batch in _SIZES:
+            for mode in ("infer", "train"):
+                plain = Subject.new(cell, size, batch, mode, {})
+                for options in variants:
+                    text = ",".join(f"{k}={v}" for k, v in options.items())
+                    name = f"{mode}-{cell.lower()}-{size}-b{batch}-{text}"
+                    if not matches(part, name):
+                        continue
+                    variant = Subject.new(cell, size, batch, mode, options)
+                    variant.verify(name)
+                    turns = alternate([plain, variant], seconds, None)
+                    ratio = paired_ratio(turns[1], turns[0])
+                    share = flops(cell, size, options) / flops(cell, size, {})
+                    times = [median(of_one) for of_one in turns]
+                    rows.append({"case": name, "seconds": times, "ratio": ratio, "flops": share})
+                    print(
+                        table_line(
+                            [name, *(micros(t) for t in times), f"{ratio:.2f}", f"{share:.2f}"]
+                        ),
+                        flush=True,
+                    )
+    if folder is not None:
+        save(
+            folder / "variants.json",
+            machine,
+            [x.as_dict() for x in limits],
+            threads=threads,
+            cases=rows,
+        )
