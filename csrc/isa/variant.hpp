@@ -16,6 +16,12 @@ struct Unsettled {
   Vec<T> fresh, kept;
 };
 
+// The part of each state before that zoneout keeps.
+template <class T>
+struct Kept {
+  Vec<T> h, c;
+};
+
 template <class T>
 struct Plain {
   static constexpr bool plain = true;
@@ -46,7 +52,7 @@ struct Plain {
   PYRNN_INLINE Vec<T> clip_cell(Vec<T> c) const { return c; }
   PYRNN_INLINE Vec<T> through_clip(Vec<T>, Vec<T> d) const { return d; }
   template <class At>
-  PYRNN_INLINE Vec<T> settle_cell(const At&, const StepRow<T>&, Vec<T> fresh, Vec<T>) const {
+  PYRNN_INLINE Vec<T> settle_cell(const At&, const StepRow<T>&, Vec<T> fresh, Vec<T>, T*) const {
     return fresh;
   }
   template <bool tapes_h, class At>
@@ -55,7 +61,7 @@ struct Plain {
     if constexpr (tapes_h) at.store(row.tape_h, h);
   }
   template <class At>
-  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
+  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u, const T*) const {
     settle<false>(at, row, u);
   }
   static constexpr bool norms_cell = false;
@@ -67,13 +73,18 @@ struct Plain {
   }
   // The gradient of u, which without a projection is h~.
   template <class At>
-  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row) const {
+  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row, const Kept<T>&) const {
     const Vec<T> d = unsettle(at, row).fresh;
     at.store(row.dh, Vec<T>{});
     return d;
   }
   template <class At>
-  PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row) const {
+  PYRNN_INLINE Kept<T> kept_of_both(const At&, const RowKey&) const {
+    return {Vec<T>{}, Vec<T>{}};
+  }
+  template <class At>
+  PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row,
+                                          const Kept<T>&) const {
     return {at.load(row.dc), Vec<T>{}};
   }
   PYRNN_INLINE Vec<T> with_kept(Vec<T> d, Vec<T>) const { return d; }
@@ -117,8 +128,20 @@ struct Chosen {
   }
   PYRNN_INLINE Vec<T> taped(Vec<T> a, Vec<T> value) const { return v.tapes_sums ? a : value; }
 
+  // Those of the plain cells without the way through a function.
+  static PYRNN_INLINE Opened<T> common(const Activation<T>& f, Vec<T> x) {
+    if (f.kind == ActivationKind::tanh) {
+      const Vec<T> y = tanh<T>(x);
+      return {y, tanh_slope<T>(y)};
+    }
+    if (f.kind == ActivationKind::sigmoid) {
+      const Vec<T> y = sigmoid<T>(x);
+      return {y, sigmoid_slope<T>(y)};
+    }
+    return opened<T>(f, x);
+  }
   PYRNN_INLINE Opened<T> open_sum(const Activation<T>& f, Vec<T> a) const {
-    Opened<T> y = opened<T>(f, clipped(a));
+    Opened<T> y = common(f, clipped(a));
     if (v.clip > 0) y.slope = select<T>(absolute<T>(a) > splat(v.clip), Vec<T>{}, y.slope);
     return y;
   }
@@ -136,7 +159,7 @@ struct Chosen {
   PYRNN_INLINE Vec<T> through_candidate(Vec<T> taped, Vec<T> d) const {
     return d * open_candidate(taped).slope;
   }
-  PYRNN_INLINE Opened<T> open_output(Vec<T> c) const { return opened<T>(v.activation, c); }
+  PYRNN_INLINE Opened<T> open_output(Vec<T> c) const { return common(v.activation, c); }
 
   // Gain and bias of the layer norm of c~.
   template <class At>
@@ -152,14 +175,19 @@ struct Chosen {
     return select<T>(absolute<T>(c) > splat(v.cell_clip), Vec<T>{}, d);
   }
 
-  // The part of the state before that zoneout keeps: 0 or 1, or its expectation.
+  // What zoneout keeps of both states before, out of one draw: 0 or 1, or the expectation.
   template <class At>
-  PYRNN_INLINE Vec<T> kept(const At& at, const RowKey& key, double probability,
-                           bool of_cell) const {
-    if (!v.draws) return splat(T(probability));
+  PYRNN_INLINE Kept<T> kept_of_both(const At& at, const RowKey& key) const {
+    if (!(v.zoneout_h > 0 || v.zoneout_c > 0)) return {Vec<T>{}, Vec<T>{}};
+    if (!v.draws) return {splat(T(v.zoneout_h)), splat(T(v.zoneout_c))};
     const auto words = draw<T>(key, at, 0);
-    const IntVec<T> keeps = falls_within<T>(of_cell ? words.second : words.first, probability);
-    return select<T>(keeps, splat(T(1)), Vec<T>{});
+    const Vec<T> one = splat(T(1));
+    return {select<T>(falls_within<T>(words.first, v.zoneout_h), one, Vec<T>{}),
+            select<T>(falls_within<T>(words.second, v.zoneout_c), one, Vec<T>{})};
+  }
+  template <class At>
+  PYRNN_INLINE Vec<T> kept_of_h(const At& at, const RowKey& key) const {
+    return kept_of_both(at, key).h;
   }
   PYRNN_INLINE Vec<T> blend(Vec<T> kept, Vec<T> before, Vec<T> fresh) const {
     const Vec<T> one = splat(T(1));
@@ -169,16 +197,20 @@ struct Chosen {
   }
   // c_t from the c~ that the output takes.
   template <class At>
-  PYRNN_INLINE Vec<T> settle_cell(const At& at, const StepRow<T>& row, Vec<T> fresh,
-                                  Vec<T> c_prev) const {
-    if (!(v.zoneout_c > 0)) return fresh;
-    return blend(kept(at, row.key, v.zoneout_c, true), c_prev, fresh);
+  PYRNN_INLINE Vec<T> settle_cell(const At& at, const StepRow<T>& row, Vec<T> fresh, Vec<T> c_prev,
+                                  T* kept_h) const {
+    if (!(v.zoneout_h > 0 || v.zoneout_c > 0)) return fresh;
+    const Kept<T> kept = kept_of_both(at, row.key);
+    if (kept_h != nullptr) at.store(kept_h, kept.h);
+    return blend(kept.c, c_prev, fresh);
   }
   // h_t from h~, to wherever it is read.
   template <bool tapes_h, class At>
-  PYRNN_INLINE void settle(const At& at, const StepRow<T>& row, Vec<T> h) const {
+  PYRNN_INLINE void settle(const At& at, const StepRow<T>& row, Vec<T> h,
+                           const T* kept_h = nullptr) const {
     if (v.zoneout_h > 0) {
-      h = blend(kept(at, row.key, v.zoneout_h, false), at.load(row.h_prev), h);
+      const Vec<T> kept = kept_h == nullptr ? kept_of_h(at, row.key) : at.load(kept_h);
+      h = blend(kept, at.load(row.h_prev), h);
     }
     at.store(row.h, h);
     if (row.tape_h != nullptr) at.store(row.tape_h, h);
@@ -186,36 +218,39 @@ struct Chosen {
   }
   // u, for the projection or as h~.
   template <class At>
-  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
+  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u, const T* kept_h) const {
     if (row.u != nullptr) {
       at.store(row.u, u);
     } else {
-      settle<false>(at, row, u);
+      settle<false>(at, row, u, kept_h);
     }
   }
   template <class At>
   PYRNN_INLINE Unsettled<T> unsettle(const At& at, const GradRow<T>& row) const {
+    return unsettle(at, row, kept_of_h(at, row.key));
+  }
+  template <class At>
+  PYRNN_INLINE Unsettled<T> unsettle(const At& at, const GradRow<T>& row, Vec<T> k) const {
     Vec<T> dh = at.load(row.dh);
     if (row.mask != nullptr) dh += masked(at, row.mask, at.load(row.d_masked));
     if (row.dy != nullptr) dh += at.load(row.dy);
     if (!(v.zoneout_h > 0)) return {dh, Vec<T>{}};
-    const Vec<T> k = kept(at, row.key, v.zoneout_h, false);
     return {(splat(T(1)) - k) * dh, k * dh};
   }
   template <class At>
-  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row) const {
+  PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row, const Kept<T>& kept) const {
     if (row.du != nullptr) return at.load(row.du);
-    const Unsettled<T> d = unsettle(at, row);
+    const Unsettled<T> d = unsettle(at, row, kept.h);
     at.store(row.dh, d.kept);
     return d.fresh;
   }
   template <class At>
-  PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row) const {
+  PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row,
+                                          const Kept<T>& kept) const {
     Vec<T> dc = at.load(row.dc);
     if (row.dcells != nullptr) dc += at.load(row.dcells);
     if (!(v.zoneout_c > 0)) return {dc, Vec<T>{}};
-    const Vec<T> k = kept(at, row.key, v.zoneout_c, true);
-    return {(splat(T(1)) - k) * dc, k * dc};
+    return {(splat(T(1)) - kept.c) * dc, kept.c * dc};
   }
   PYRNN_INLINE Vec<T> with_kept(Vec<T> d, Vec<T> kept) const { return d + kept; }
   // h as W_hh sees it.
