@@ -153,14 +153,26 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
                                               bool first) const {
   if (gate == Cell::C) return;
   const bool of_output = gate == Cell::O;
+  // Without zoneout c~ is c_t.
+  const bool recomputes = of_output && call_.in.variant.zoneout_c > 0;
   T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
-  for (int m = 0; first && m < d.width; ++m) dp[m] = T(0);
-  for (Index k = 0; k < d.depth; ++k) {
-    const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
-    T line[W];
-    if (of_output) pointwise_.fresh_cell(call_.in.variant, row, unit, line);
-    const T* const c = of_output ? line : row.c_prev + unit;
-    for (int m = 0; m < d.width; ++m) dp[m] += d.data[k * W + m] * c[m];
+  for (int v = 0; v < panel_vectors; ++v) {
+    Vec<T> sum = first ? Vec<T>{} : load_line(dp, v, d.width);
+    for (Index k = 0; k < d.depth; ++k) {
+      const Index t = lists.step[k], row = lists.row[k];
+      T line[W];
+      const T* c = line;
+      if (recomputes) {
+        const GradRow<T> at_row = grad_row(places, t, row, lists.pair[k]);
+        pointwise_.fresh_cell(call_.in.variant, at_row, unit, line);
+      } else if (of_output) {
+        c = call_.tape.c + places.index(t, row) * H_ + unit;
+      } else {
+        c = places.before(call_.tape.c, call_.in.c0, H_, t, row) + unit;
+      }
+      sum += load(d.data + k * W + v * lanes<T>) * load_line(c, v, d.width);
+    }
+    store_line(dp, v, d.width, sum);
   }
 }
 

@@ -236,13 +236,13 @@ def _reset_operand(rule: Rule, step: Step) -> Array:
 # h = (1 - f) * h_prev + f * n.
 
 
-def mgu_gate_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
+def mgu_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
     a_f = a_x[0] + a_h[0]
     f = rule.gate(a_f)
     return Forward(rule.taped((a_f,), (f,)), f * before.operand)
 
 
-def mgu_gate_pointwise_backward(
+def mgu_pointwise_backward(
     rule: Rule, d: Array, dh: Array, dc: Array | None, step: Step
 ) -> Backward:
     f, n = rule.open_gate(step.gates[0]), rule.open_candidate(step.gates[1])
@@ -295,7 +295,7 @@ CELLS = {
         2,
         2,
         (
-            Phase(0, 1, mgu_gate_pointwise, mgu_gate_pointwise_backward),
+            Phase(0, 1, mgu_pointwise, mgu_pointwise_backward),
             Phase(1, 2, mgu_candidate_pointwise, mgu_candidate_pointwise_backward, _reset_operand),
         ),
     ),
