@@ -1,30 +1,15 @@
-"""The operations: one layer, one direction, forward and backpropagation through time.
-
-Each has a twin of the same name and signature in :mod:`pyrnn.reference`. The
-equations are those of ``docs/equations.md``; gate blocks are stacked in
-PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
-"""
+"""The operations forward: keywords to a cell and its variant."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from operator import is_
+from typing import Any
 
 import numpy as np
 
-from . import dispatch
-from .tape import Array, CheckpointTape, GruGrads, LayerInputs, LstmGrads, RnnGrads, Tape
-from .variants import ActivationLike, Variant, variant_of
-
-__all__ = [
-    "gru_backward",
-    "gru_forward",
-    "lstm_backward",
-    "lstm_forward",
-    "mgu_backward",
-    "mgu_forward",
-    "rnn_backward",
-    "rnn_forward",
-]
+from .. import dispatch
+from ..tape import Array, CheckpointTape, LayerInputs, Tape
+from ..variants import NUM_GATES, ActivationLike, Variant, variant_of
 
 
 def rnn_forward(
@@ -105,18 +90,10 @@ def rnn_forward(
     [0.7616, 0.9427]
     """
     cell, variant = _variant(
-        "rnn",
-        w_hh,
-        nonlinearity=nonlinearity,
-        clip=clip,
-        ln_ih_weight=ln_ih_weight,
-        ln_ih_bias=ln_ih_bias,
-        ln_hh_weight=ln_hh_weight,
-        ln_hh_bias=ln_hh_bias,
-        zoneout=zoneout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-    )
+        "rnn", rnn_forward, w_hh,
+        nonlinearity, clip, ln_ih_weight, ln_ih_bias, ln_hh_weight, ln_hh_bias, zoneout,
+        recurrent_dropout, key,
+    )  # fmt: skip
     made = dispatch.forward(
         cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
@@ -193,20 +170,10 @@ def gru_forward(
     [0.2048, 0.3468]
     """
     cell, variant = _variant(
-        "gru",
-        w_hh,
-        reset_after=reset_after,
-        activation=activation,
-        gate_activation=gate_activation,
-        clip=clip,
-        ln_ih_weight=ln_ih_weight,
-        ln_ih_bias=ln_ih_bias,
-        ln_hh_weight=ln_hh_weight,
-        ln_hh_bias=ln_hh_bias,
-        zoneout=zoneout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-    )
+        "gru", gru_forward, w_hh,
+        reset_after, activation, gate_activation, clip, ln_ih_weight, ln_ih_bias, ln_hh_weight,
+        ln_hh_bias, zoneout, recurrent_dropout, key,
+    )  # fmt: skip
     made = dispatch.forward(
         cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
@@ -291,25 +258,11 @@ def lstm_forward(
     [0.3696, 0.6505]
     """
     cell, variant = _variant(
-        "lstm",
-        w_hh,
-        activation=activation,
-        gate_activation=gate_activation,
-        clip=clip,
-        coupled=coupled,
-        cell_clip=cell_clip,
-        w_peephole=w_peephole,
-        w_hr=w_hr,
-        ln_ih_weight=ln_ih_weight,
-        ln_ih_bias=ln_ih_bias,
-        ln_hh_weight=ln_hh_weight,
-        ln_hh_bias=ln_hh_bias,
-        ln_c_weight=ln_c_weight,
-        ln_c_bias=ln_c_bias,
-        zoneout=zoneout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-    )
+        "lstm", lstm_forward, w_hh,
+        activation, gate_activation, clip, coupled, cell_clip, w_peephole, w_hr, ln_ih_weight,
+        ln_ih_bias, ln_hh_weight, ln_hh_bias, ln_c_weight, ln_c_bias, zoneout, recurrent_dropout,
+        key,
+    )  # fmt: skip
     made = dispatch.forward(
         cell, variant, x, LayerInputs(h0, c0, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint, return_cells,
@@ -326,8 +279,8 @@ def mgu_forward(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
     *,
-    activation: Activation = "tanh",
-    gate_activation: Activation = "sigmoid",
+    activation: ActivationLike = "tanh",
+    gate_activation: ActivationLike = "sigmoid",
     clip: float | None = None,
     zoneout: float = 0.0,
     recurrent_dropout: float = 0.0,
@@ -381,15 +334,9 @@ def mgu_forward(
     [0.5568, 0.8383]
     """
     cell, variant = _variant(
-        "mgu",
-        w_hh,
-        activation=activation,
-        gate_activation=gate_activation,
-        clip=clip,
-        zoneout=zoneout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-    )
+        "mgu", mgu_forward, w_hh,
+        activation, gate_activation, clip, zoneout, recurrent_dropout, key,
+    )  # fmt: skip
     made = dispatch.forward(
         cell, variant, x, LayerInputs(h0, None, w_ih, w_hh, b_ih, b_hh),
         lengths, reverse, save, checkpoint,
@@ -397,147 +344,17 @@ def mgu_forward(
     return made.y, made.h_n, made.tape
 
 
-def rnn_backward(
-    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
-) -> RnnGrads:
-    """Backpropagation through time for :func:`rnn_forward`.
-
-    Parameters
-    ----------
-    tape : Tape or CheckpointTape
-        From :func:`rnn_forward`; it is not changed and may be used again.
-    dy : ndarray or None
-        (T, B, H), gradient of the loss by y; None counts as 0.
-    dh_n : ndarray or None
-        (B, H), gradient of the loss by h_n; None counts as 0.
-
-    Returns
-    -------
-    RnnGrads
-        ``dx`` is None for tokens, ``db_ih`` and ``db_hh`` where the bias was None.
-
-    Raises
-    ------
-    TypeError
-        Not a tape, or a gradient of another dtype.
-    ValueError
-        A tape of another cell, or a gradient of another shape.
-
-    Notes
-    -----
-    Werbos, "Backpropagation through time", Proceedings of the IEEE 78 (1990).
-
-    Examples
-    --------
-    >>> import numpy as np, pyrnn
-    >>> w = np.eye(1)
-    >>> y, h_n, tape = pyrnn.ops.rnn_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
-    >>> pyrnn.ops.rnn_backward(tape, np.ones_like(y)).dw_hh.round(4).tolist()
-    [[0.0848]]
-    """
-    g = _backward("rnn", tape, dy, dh_n, None, None)
-    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
-
-
-def gru_backward(
-    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
-) -> GruGrads:
-    """Backpropagation through time for :func:`gru_forward`.
-
-    Parameters, returns and errors are those of :func:`rnn_backward`, with the shapes of
-    :func:`gru_forward`.
-
-    Examples
-    --------
-    >>> import numpy as np, pyrnn
-    >>> w = np.ones((3, 1))
-    >>> y, h_n, tape = pyrnn.ops.gru_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
-    >>> pyrnn.ops.gru_backward(tape, np.ones_like(y)).dh0.shape
-    (1, 1)
-    """
-    g = _backward("gru", tape, dy, dh_n, None, None)
-    return GruGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
-
-
-def mgu_backward(
-    tape: Tape | CheckpointTape, dy: Array | None = None, dh_n: Array | None = None
-) -> RnnGrads:
-    """Backpropagation through time for :func:`mgu_forward`.
-
-    Parameters, returns and errors are those of :func:`rnn_backward`, with the shapes of
-    :func:`mgu_forward`.
-
-    Examples
-    --------
-    >>> import numpy as np, pyrnn
-    >>> w = np.ones((2, 1))
-    >>> y, h_n, tape = pyrnn.ops.mgu_forward(np.ones((2, 1, 1)), np.zeros((1, 1)), w, w)
-    >>> pyrnn.ops.mgu_backward(tape, np.ones_like(y)).dh0.shape
-    (1, 1)
-    """
-    g = _backward("mgu", tape, dy, dh_n, None, None)
-    return RnnGrads(g.dx, g.dh0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
-
-
-def lstm_backward(
-    tape: Tape | CheckpointTape,
-    dy: Array | None = None,
-    dh_n: Array | None = None,
-    dc_n: Array | None = None,
-    dcells: Array | None = None,
-) -> LstmGrads:
-    """Backpropagation through time for :func:`lstm_forward`.
-
-    Parameters, returns and errors are those of :func:`rnn_backward`, with the shapes of
-    :func:`lstm_forward` and a second state.
-
-    Examples
-    --------
-    >>> import numpy as np, pyrnn
-    >>> w = np.ones((4, 1))
-    >>> s = np.zeros((1, 1))
-    >>> y, h_n, c_n, tape = pyrnn.ops.lstm_forward(np.ones((2, 1, 1)), s, s, w, w)
-    >>> pyrnn.ops.lstm_backward(tape, dc_n=np.ones_like(c_n)).dc0.shape
-    (1, 1)
-    """
-    g = _backward("lstm", tape, dy, dh_n, dc_n, dcells)
-    dc0 = cast(Array, g.dc0)
-    return LstmGrads(g.dx, g.dh0, dc0, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, **g.of_variant)
-
-
-_DEFAULTS: dict[str, Any] = {
-    "nonlinearity": "tanh",
-    "activation": "tanh",
-    "gate_activation": "sigmoid",
-    "reset_after": True,
-    "coupled": False,
-    "zoneout": 0.0,
-    "recurrent_dropout": 0.0,
-}
-_PLAIN = {"rnn": "rnn_tanh", "gru": "gru", "mgu": "mgu", "lstm": "lstm"}
-
-
-def _variant(family: str, w_hh: Array, **keywords: Any) -> tuple[str, Variant | None]:
+def _variant(family: str, operation: Any, w_hh: Array, *values: Any) -> tuple[str, Variant | None]:
+    """``values`` are those of the first keywords of the operation."""
+    defaults = operation.__kwdefaults__
     # A plain call is the common one, and as short as some steps.
-    given = {name: value for name, value in keywords.items() if value is not _DEFAULTS.get(name)}
-    if not given or not isinstance(w_hh, np.ndarray) or w_hh.ndim != 2:
+    plain = all(map(is_, values, defaults.values()))
+    if plain or not isinstance(w_hh, np.ndarray) or w_hh.ndim != 2:
         return _PLAIN[family], None  # a wrong w_hh is refused with the other arguments
-    gates = {"rnn": 1, "gru": 3, "mgu": 2, "lstm": 3 if given.get("coupled") else 4}[family]
+    keywords = dict(zip(defaults, values, strict=False))
+    gates = NUM_GATES["lstm_coupled" if keywords.get("coupled") else _PLAIN[family]]
     sizes = w_hh.shape[0] // gates, w_hh.shape[1]
-    return variant_of(family, sizes, w_hh.dtype, **given)
+    return variant_of(family, sizes, w_hh.dtype, **keywords)
 
 
-def _backward(
-    family: str,
-    tape: Tape | CheckpointTape,
-    dy: Array | None,
-    dh_n: Array | None,
-    dc_n: Array | None,
-    dcells: Array | None,
-) -> dispatch.Gradients:
-    maker = f"{family}_forward"
-    if not isinstance(tape, (Tape, CheckpointTape)):
-        raise TypeError(f"tape: expected the tape of {maker}(save=True), got {type(tape).__name__}")
-    if not tape.cell.startswith(family):
-        raise ValueError(f"tape: expected the tape of {maker}, got one of cell {tape.cell!r}")
-    return dispatch.backward(tape, dy, dh_n, dc_n, dcells)
+_PLAIN = {"rnn": "rnn_tanh", "gru": "gru", "mgu": "mgu", "lstm": "lstm"}
