@@ -11,7 +11,7 @@ from helpers_ops import Array, family, make
 from helpers_ops import Case as OpsCase
 from tolerances import RELATIVE, relative_error
 
-from pyrnn import reference, weights
+from pyrnn import ops, reference, weights
 
 onnx = pytest.importorskip("onnx", reason="parity needs ONNX, which is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="parity needs ONNX Runtime")
@@ -138,11 +138,12 @@ def check(cell: str, options: dict[str, Any], peephole: bool, lengths: bool, rev
     }
     keywords = calls | {name: double(value) for name, value in keywords.items()}
     operands = [double(array) for array in (arrays | {"x": x}).values()]
-    y, h_n, *rest = getattr(reference, f"{kind}_forward")(*operands, **keywords)
-    got = [y, h_n, *rest[:1]] if kind == "lstm" else [y, h_n]
-    for ours, other in zip(got, want, strict=True):
-        error = relative_error(other.reshape(ours.shape), ours)
-        assert error <= RELATIVE["float32"], f"{error:.3g}"
+    for side in (reference, ops):
+        y, h_n, *rest = getattr(side, f"{kind}_forward")(*operands, **keywords)
+        got = [y, h_n, *rest[:1]] if kind == "lstm" else [y, h_n]
+        for ours, other in zip(got, want, strict=True):
+            error = relative_error(other.reshape(ours.shape), ours)
+            assert error <= RELATIVE["float32"], f"{error:.3g}"
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["", "reverse"])

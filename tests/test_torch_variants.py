@@ -9,7 +9,7 @@ import pytest
 from helpers_variants import float_arrays, make_variant, variant_run
 from tolerances import assert_close
 
-from pyrnn import reference
+from pyrnn import ops, reference
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch, which is not installed")
 
@@ -51,11 +51,12 @@ def test_projection(proj_size: int, biases: str, lengths: str | None) -> None:
         for name, gradient in problem.incoming.items()
     ).backward()
 
-    got = variant_run(reference, problem)
-    for name, output in outputs.items():
-        assert_close(got[name], output.detach().numpy(), "float64", name)
-    for name, leaf in (("dx", x), ("dh0", h0), ("dc0", c0)):
-        assert_close(got[name], leaf.grad.numpy(), "float64", name)
-    for ours, theirs in NAMES.items():
-        if ours in given:
-            assert_close(got[f"d{ours}"], getattr(layer, theirs).grad.numpy(), "float64", ours)
+    for side in (reference, ops):
+        got = variant_run(side, problem)
+        for name, output in outputs.items():
+            assert_close(got[name], output.detach().numpy(), "float64", name)
+        for name, leaf in (("dx", x), ("dh0", h0), ("dc0", c0)):
+            assert_close(got[name], leaf.grad.numpy(), "float64", name)
+        for ours, theirs in NAMES.items():
+            if ours in given:
+                assert_close(got[f"d{ours}"], getattr(layer, theirs).grad.numpy(), "float64", ours)
