@@ -17,7 +17,9 @@ except ModuleNotFoundError as error:
 from . import ops, reference
 from .backends import backend
 from .config import get_num_threads, set_num_threads, show_config
+from .diagnostics import check_finite, gradient_flow
 from .files import load, save
+from .gates import gate_statistics
 from .layers import GRU, LSTM, MGU, RNN
 from .linear import Linear
 from .optimisers import SGD, Adam
@@ -37,8 +39,11 @@ __all__ = [
     "Linear",
     "__version__",
     "backend",
+    "check_finite",
     "clip_grad_norm",
+    "gate_statistics",
     "get_num_threads",
+    "gradient_flow",
     "gru_exchange_update_gate",
     "load",
     "ops",

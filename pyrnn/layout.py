@@ -63,6 +63,16 @@ class Stacked:
             raise ValueError(f"x: expected {wanted}, got {shape_text(x.shape)}")
         return to_time_major(x, layout), layout
 
+    def _checked_dy(self, dy: npt.ArrayLike, seq_len: int, batch: int, layout: str) -> Array:
+        """The gradient of y, laid out like it, as (T, B, S*P)."""
+        width = self._directions * self._columns
+        shape: tuple[int, ...] = (seq_len, batch, width)
+        if layout != "T, B":
+            shape = (seq_len, width) if layout == "T" else (batch, seq_len, width)
+        columns = "S·P" if self.proj_size else "S·H"
+        dy = checked_array("dy", dy, self.dtype, f"({layout}, {columns})", shape)
+        return to_time_major(dy, layout)
+
     def _split(self, argument: str, state: Any, batch: int, layout: str) -> list[Any]:
         """``state`` or ``dstate`` checked: (L*S, B, P) of h and, where the cell has it, (L*S, B, H)
         of c."""

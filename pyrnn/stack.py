@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from . import checkpoint as chunks
 from .backends import use_reference
-from .checks import checked_array, checked_dtype, checked_integer, checked_number
+from .checks import checked_dtype, checked_integer, checked_number
 from .frozen import Frozen
 from .initialisation import INITIALISATIONS, generator, starting_value
 from .kernel_variant import named_gradients, with_arrays
 from .layer_tape import LayerGrads, LayerTape, State
-from .layout import Stacked, checked_lengths, from_time_major, to_time_major
+from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
 from .parameters import ARRAYS, PLAIN, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes
@@ -190,14 +190,7 @@ class Recurrent(Module, Stacked, Generic[State]):
         tapes, layout, dropout = tape.tapes, tape.layout, tape.dropout
         size, count = self._columns, self._directions
         seq_len, batch = tapes[0].x.shape[:2]
-        dabove: Array | None = None
-        if dy is not None:
-            shape: tuple[int, ...] = (seq_len, batch, count * size)
-            if layout != "T, B":
-                shape = (seq_len, shape[2]) if layout == "T" else (batch, seq_len, shape[2])
-            columns = "S·H" if size == self.hidden_size else "S·P"
-            dabove = checked_array("dy", dy, self.dtype, f"({layout}, {columns})", shape)
-            dabove = to_time_major(dabove, layout)
+        dabove = None if dy is None else self._checked_dy(dy, seq_len, batch, layout)
         dlast: list[Any] = [None] * len(self._states)
         if dstate is not None:
             dlast = self._split("dstate", dstate, batch, layout)
