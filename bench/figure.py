@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from results import Row, load
+
+from pyrnn.plots import new_figure, write_figure
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; each peer also
 # has a marker of its own.
@@ -22,24 +23,6 @@ _STYLE = {
 _BAR = "#56B4E9"
 
 
-def _axes(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
-    """A figure and its axes, drawn in memory.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Where matplotlib is missing, saying what brings it.
-    """
-    if find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("a figure needs matplotlib: pip install '.[bench]'")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **options)
-
-
 def _machine_line(saved: dict[str, Any]) -> str:
     machine = saved["machine"]
     versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items())
@@ -51,7 +34,7 @@ def draw_comparison(file: Path) -> Path:
     """Beside ``file``, of ``python -m bench --save``: each case's ratios and share of the bound."""
     saved = load(file)
     rows = [Row.of(row) for row in saved["rows"]]
-    figure, (left, right) = _axes(
+    figure, (left, right) = new_figure(
         1, 2, (11, 2 + 0.24 * len(rows)), sharey=True, width_ratios=(3, 1)
     )
     places = range(len(rows))
@@ -82,7 +65,7 @@ def draw_comparison(file: Path) -> Path:
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=7
     )
     figure.suptitle(_machine_line(saved), fontsize=8)
-    return _write(figure, file)
+    return write_figure(figure, file.with_suffix(".png"), 130)
 
 
 def _beside(axes: Any, texts: list[str]) -> None:
@@ -99,7 +82,7 @@ def draw_sweeps(file: Path) -> Path:
     sweeps = saved["sweeps"]
     modes = sorted({sweep["mode"] for sweep in sweeps})
     symbols = list(dict.fromkeys(sweep["symbol"] for sweep in sweeps))
-    figure, axes = _axes(
+    figure, axes = new_figure(
         len(modes), len(symbols), (3.4 * len(symbols), 3 * len(modes) + 0.6), squeeze=False
     )
     for sweep in sweeps:
@@ -124,11 +107,4 @@ def draw_sweeps(file: Path) -> Path:
         at.grid(linewidth=0.3)
         at.legend(fontsize=6)
     figure.suptitle(_machine_line(saved), fontsize=8)
-    return _write(figure, file)
-
-
-def _write(figure: Any, file: Path) -> Path:
-    target = file.with_suffix(".png")
-    # Without a date or a version inside, the same numbers give the same file.
-    figure.savefig(target, dpi=130, metadata={"Software": None})
-    return target
+    return write_figure(figure, file.with_suffix(".png"), 130)

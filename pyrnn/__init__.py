@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
 
 from . import ops, reference
 from .backends import backend
+from .coloured import coloured_text
 from .config import get_num_threads, set_num_threads, show_config
 from .diagnostics import check_finite, gradient_flow
 from .files import load, save
@@ -41,6 +42,7 @@ __all__ = [
     "backend",
     "check_finite",
     "clip_grad_norm",
+    "coloured_text",
     "gate_statistics",
     "get_num_threads",
     "gradient_flow",

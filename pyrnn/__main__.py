@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import __version__, show_config
+from . import __version__, figures, show_config
 from .autocomplete import cli as autocomplete
+from .autocomplete import colouring
 from .autocomplete.errors import InputError
 
 
@@ -32,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="pyrnn", description="Recurrent networks on a CPU.")
     parser.add_argument("--version", action="version", version=f"pyrnn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    autocomplete.add_command(commands)
+    for command in (autocomplete, colouring, figures):
+        command.add_command(commands)
     config = commands.add_parser("config", help="print the version and what this build is")
     config.set_defaults(run=lambda _: show_config())
     return parser

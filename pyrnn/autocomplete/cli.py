@@ -53,7 +53,6 @@ def add_command(commands: Any) -> None:
         "prefixes; or complete with a model that was saved.",
     )
     option = parser.add_argument
-    at_least = _integer
 
     def default(name: str) -> str:
         return f"(default {_TRAINING[name]})"
@@ -265,7 +264,7 @@ def _check_writable(path: str, texts: Iterable[str]) -> None:
         raise InputError(f"--save {path}: this is also a text to train on")
 
 
-def _integer(least: int) -> Callable[[str], int]:
+def at_least(least: int) -> Callable[[str], int]:
     def integer(value: str) -> int:
         try:
             number = int(value)
