@@ -288,7 +288,7 @@ def _euclidean(d: Array) -> float:
 def _largest_singular_value(d: Array, alive: Array) -> float:
     """Of one Jacobian a row, the largest; d is [N*B, N], unit vector by unit vector."""
     size, batch = d.shape[1], len(alive)
-    jacobians = d.reshape(size, batch, size)[:, alive].swapaxes(0, 1).astype(np.float64)
+    jacobians = d.reshape(size, batch, size)[:, alive].swapaxes(0, 1)
     if not np.isfinite(jacobians).all():
         return float("nan") if np.isnan(jacobians).any() else float("inf")
     return float(np.linalg.norm(jacobians, 2, axis=(1, 2)).max(initial=0.0))

@@ -225,6 +225,17 @@ def test_without_steps_rows_or_jacobians() -> None:
     assert_close(quick.dc, whole.dc, "float64")
 
 
+def test_without_a_gradient_the_loss_is_the_sum_of_the_last_h() -> None:
+    layer = build("lstm", num_layers=2, bidirectional=True)
+    x, state = inputs(layer)
+    ones = np.zeros_like(state[0])
+    ones[2:] = 1
+    got = pyrnn.gradient_flow(layer, x, state=state)
+    want = pyrnn.gradient_flow(layer, x, state=state, dstate=(ones, None))
+    assert_same_bits(got.dh, want.dh)
+    assert_same_bits(got.dc, want.dc)
+
+
 def test_norms_reach_as_far_as_the_numbers() -> None:
     """In float32 the square of 1e-25 is 0, and that of 1e25 infinite."""
     for factor in (1e-25, 1e25):
