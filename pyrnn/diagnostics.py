@@ -81,7 +81,7 @@ def gradient_flow(
 
     Parameters
     ----------
-    layer : RNN, GRU or LSTM
+    layer : RNN, GRU, MGU or LSTM
         Stacked and bidirectional ones included. Nothing is dropped.
     x, state, lengths
         As for calling the layer.
@@ -112,8 +112,8 @@ def gradient_flow(
     of training recurrent neural networks", ICML 2013), and that of the identity is 1 for any
     number of units, where the Frobenius norm would be sqrt(H).
 
-    The layer runs one step at a time; for the Jacobians on P + H copies of the batch (Elman and
-    GRU: H). It is meant for a few sequences, not for a data set.
+    The layer runs one step at a time; for the Jacobians on a copy of the batch for each unit of
+    its states. It is meant for a few sequences, not for a data set.
 
     Examples
     --------

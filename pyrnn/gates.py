@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from .variants import NUM_GATES, Activation
 
 __all__ = ["GateStatistics", "gate_statistics"]
 
+# What other libraries have, and the minimal gated unit.
+_NAMES = {**GATES, "MGU": ("f", "n")}
 # The gate that goes through `activation`, the others through `gate_activation`.
 _CANDIDATES = ("h", "n", "g")
 # As in Karpathy, Johnson & Fei-Fei, arXiv:1506.02078: near a bound is within so much of it, that
@@ -33,7 +36,7 @@ class GateStatistics:
     reverse : bool
         Whether this is the reverse direction.
     gate : str
-        i, f, g, o of the LSTM; r, z, n of the GRU; h of the Elman network.
+        i, f, g, o of the LSTM; r, z, n of the GRU; f, n of the MGU; h of the Elman network.
     means, lows, highs : ndarray
         (H), for each unit: the mean, and the shares of values near the lower and the upper bound.
     """
@@ -125,12 +128,10 @@ def gate_statistics(tape: LayerTape) -> list[GateStatistics]:
 
 def opened_gates(tape: Tape) -> list[tuple[str, Array, Activation]]:
     """Name, values [T, B, H] and activation of each gate, whatever the tape holds of it."""
-    family = tape.cell.partition("_")[0].upper()
-    names = COUPLED if tape.cell == "lstm_coupled" else GATES[family]
     size = len(tape.w_hh) // NUM_GATES[tape.cell]
     rule = Rule(tape.cell, tape.variant)
     found = []
-    for n, name in enumerate(names):
+    for n, name in enumerate(gate_names(tape.cell)):
         taped = tape.gates[..., n * size : (n + 1) * size]
         with np.errstate(all="ignore"):
             if name in _CANDIDATES:
@@ -138,6 +139,11 @@ def opened_gates(tape: Tape) -> list[tuple[str, Array, Activation]]:
             else:
                 found.append((name, rule.open_gate(taped).value, rule.variant.gate_activation))
     return found
+
+
+def gate_names(cell: str) -> Sequence[str]:
+    """In the order of the parameters."""
+    return COUPLED if cell == "lstm_coupled" else _NAMES[cell.partition("_")[0].upper()]
 
 
 def valid_steps(tape: Tape) -> Array:

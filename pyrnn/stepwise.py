@@ -159,7 +159,7 @@ class Walk:
     ) -> Walk:
         """Raises what calling the layer raises."""
         if not isinstance(layer, Recurrent):
-            raise TypeError(f"layer: expected an RNN, GRU or LSTM, got {type(layer).__name__}")
+            raise TypeError(f"layer: expected an RNN, GRU, MGU or LSTM, got {type(layer).__name__}")
         layer(x, state, lengths)
         time_major, layout = layer._checked_input(np.asarray(x))
         seq_len, batch = time_major.shape[:2]

@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru before": ("gru_reset_before", {"gate_activation": "hard_sigmoid"}),
     "gru norm": ("gru", {"layer_norm": True, "zoneout": 0.2}),
     "gru clip": ("gru", {"clip": 0.45}),
+    "mgu": ("mgu", {}),
     "lstm": ("lstm", {}),
     "lstm diagonal": ("lstm", {"peephole": "diagonal"}),
     "lstm full": ("lstm", {"peephole": "full", "coupled": True}),
@@ -32,6 +33,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm cell clip": ("lstm", {"cell_clip": 0.4}),
     "lstm regular": ("lstm", {"recurrent_dropout": 0.5, "dropout": 0.5, "num_layers": 2}),
     "rnn reverse": ("rnn_tanh", {"bidirectional": True}),
+    "mgu deep": ("mgu", {"num_layers": 2, "bidirectional": True, "zoneout": 0.2}),
     "gru deep": ("gru", {"num_layers": 2, "bidirectional": True}),
     "lstm deep": ("lstm", {"num_layers": 2, "bidirectional": True, "proj_size": 3}),
 }

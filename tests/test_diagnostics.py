@@ -263,7 +263,7 @@ def test_nothing_of_the_layer_changes() -> None:
 def test_arguments_are_checked_as_by_the_layer(function: Callable[..., Any]) -> None:
     layer = build("lstm")
     x, _ = inputs(layer)
-    with pytest.raises(TypeError, match="layer: expected an RNN, GRU or LSTM, got int"):
+    with pytest.raises(TypeError, match="layer: expected an RNN, GRU, MGU or LSTM, got int"):
         function(3, x)
     with pytest.raises(ValueError, match="x: expected shape"):
         function(layer, x[..., :2])
