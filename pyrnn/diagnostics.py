@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -291,4 +292,10 @@ def _largest_singular_value(d: Array, alive: Array) -> float:
     jacobians = d.reshape(size, batch, size)[:, alive].swapaxes(0, 1)
     if not np.isfinite(jacobians).all():
         return float("nan") if np.isnan(jacobians).any() else float("inf")
-    return float(np.linalg.norm(jacobians, 2, axis=(1, 2)).max(initial=0.0))
+    scale = float(np.abs(jacobians).max(initial=0.0))
+    if scale == 0.0:
+        return 0.0
+    # The root of the largest eigenvalue of JᵀJ: as exact for the largest, and in far less time
+    # than all singular values. Scaled, no square leaves the range.
+    scaled = jacobians.astype(np.float64) / scale
+    return scale * math.sqrt(np.linalg.eigvalsh(scaled.swapaxes(1, 2) @ scaled).max())
