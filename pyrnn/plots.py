@@ -1,7 +1,7 @@
 """Plots of what the diagnostics find; they need matplotlib, and no display.
 
 Every function gives a matplotlib Figure of its own, which pyplot knows nothing of:
-``draw_gates(statistics).savefig("gates.png")``. In a notebook, a cell that ends in one shows it.
+``draw_gates(statistics).savefig("gates.png")``.
 """
 
 from __future__ import annotations
