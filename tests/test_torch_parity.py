@@ -116,3 +116,36 @@ def check(cell: str, dtype: str, shape: tuple[int, ...], bias: bool, problems: l
     if lengths is not None:
         assert not dx[np.arange(shape[0])[:, None] >= lengths].any()
     assert_close(dx, np.nan_to_num(want), dtype, "dx")
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_gradient_flow_is_that_of_autograd(kind: str) -> None:
+    """Of every h_t and c_t, with the graph between them as autograd draws it."""
+    seq_len, batch_size, hidden_size = 7, 2, 4
+    layer = getattr(pyrnn, kind)(3, hidden_size, dtype="float64", rng=0)
+    cell = getattr(torch.nn, f"{kind}Cell")(3, hidden_size, dtype=torch.float64)
+    params = layer.state_dict().items()
+    cell.load_state_dict({name.removesuffix("_l0"): torch.tensor(p) for name, p in params})
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(seq_len, batch_size, 3)), rng.normal(size=(seq_len, batch_size, 4))
+    state: Any = None
+    nodes: dict[str, list[Any]] = {"h": [], "c": []}
+    for x_t in torch.tensor(x):
+        state = cell(x_t, state)
+        for name, node in zip(nodes, state if kind == "LSTM" else [state], strict=False):
+            node.retain_grad()
+            nodes[name].append(node)
+    (torch.stack(nodes["h"]) * torch.tensor(dy)).sum().backward(retain_graph=True)
+
+    flow = pyrnn.gradient_flow(layer, x, dy)
+    for name in layer._states:
+        norms = [node.grad.norm().item() for node in nodes[name]]
+        assert_close(getattr(flow, f"d{name}")[0], np.array(norms), "float64", f"d{name}")
+    for name in layer._states:  # later: autograd.grad adds to what retain_grad keeps
+        last = nodes[name][-1].sum(dim=0)  # rows do not meet: one call gives those of all
+        by_unit = [
+            torch.stack(torch.autograd.grad(unit, nodes[name], retain_graph=True)) for unit in last
+        ]
+        largest = torch.linalg.matrix_norm(torch.stack(by_unit, dim=2), 2).max(dim=1)[0]
+        got = getattr(flow, f"{name}_jacobian")[0]
+        assert_close(got, largest.numpy(), "float64", f"{name} by {name}")
