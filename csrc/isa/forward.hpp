@@ -76,7 +76,7 @@ class ForwardScan {
       weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant,
                                            packs() && !gathers(), packs());
     }
-    once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, H_));
+    once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, P_));
     window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
     const auto take_if = [&carver](bool needed, Index n) {
       return needed ? carver.take<T>(n) : nullptr;
@@ -97,17 +97,18 @@ class ForwardScan {
   }
 
   void pack(Range panels, Range h_panels) {
+    phases().pack(call_.in.variant, panels, h_panels);
+    if (!packs()) return;
     if (!gathers()) weights_.pack_input(call_.in.params, panels);
     weights_.pack_hidden(call_.in.params, panels);
-    phases().pack(call_.in.variant, panels, h_panels);
   }
 
   const Structure<Cell, T>& phases() const { return weights_.structure; }
 
   // A single step uses each weight once: panels are packed as they are needed.
-  bool packs() const { return T_ > 1 || call_.packed != nullptr || phases_.any(); }
+  bool packs() const { return T_ > 1 || call_.packed != nullptr; }
   T* once(const Worker& worker) const {
-    return once_ + worker.index * panels_at_once * W * max(I_, H_);
+    return once_ + worker.index * panels_at_once * W * max(I_, P_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
@@ -136,7 +137,7 @@ class ForwardScan {
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
     Share share = Share::of<T>(plan_, rows, H_, P_, worker);
-    if (packs() && call_.packed == nullptr) {
+    if (call_.packed == nullptr) {
       const Share own = Share::by_units<T>(B_, H_, P_, worker);
       pack(own.panels, own.h_panels);
       if (plan_.by_rows && !worker.barrier()) return;
@@ -210,9 +211,10 @@ class ForwardScan {
     if (packs()) {
       multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.base);
     } else if constexpr (exact) {
-      if (n == 0) return true;
-      multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
-                               panels.first, panels.last, weights_.base);
+      if (n > 0) {
+        multiply_once<Base::row>(n, list, weights_.input, call_.in.params.w_ih, once(worker),
+                                 panels.first, panels.last, weights_.base);
+      }
     }
     return !phases_.norm || normalise_input<save>(worker, share, places, steps, alive);
   }
@@ -421,7 +423,7 @@ class ForwardScan {
   Index fused_panels_;
 
   Weights<Cell, T, Operand> weights_;
-  T* once_ = nullptr;     // [threads, panels_at_once, max(I, H), W]
+  T* once_ = nullptr;     // [threads, panels_at_once, max(I, P), W]
   T* window_ = nullptr;   // [block, B, panel, C, W] sums
   T* reset_h_ = nullptr;  // [B, H]
   // With layer norm W_ih x and W_hh h, without anything added: [block, B, panel, C, W], and of even and of
