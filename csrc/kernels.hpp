@@ -46,6 +46,7 @@ struct DtypeKernels {
   int cell_count;
   void (*linear_forward)(const Linear<T>& call, Team& team);
   void (*linear_backward)(const Linear<T>& call, Team& team);
+  void (*drop)(const Dropout<T>& call);
   // Elementwise functions over n values, for the tests of their accuracy.
   void (*exp)(const T* x, T* y, Index n);
   void (*tanh)(const T* x, T* y, Index n);

@@ -175,6 +175,16 @@ struct Backward {
   bool accumulate;
 };
 
+// y = x times a mask, between layers.
+template <class T>
+struct Dropout {
+  Index steps, batch_size, columns;
+  const T* x;  // [T, B, columns]
+  T* y;        // the same, or x itself
+  std::uint32_t key[2];
+  double probability;
+};
+
 // y = x W^T + b, on N rows.
 template <class T>
 struct Linear {

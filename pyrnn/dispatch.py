@@ -13,9 +13,21 @@ from . import checkpoint as chunks
 from .backends import use_reference
 from .checks import checked_integer
 from .kernel_variant import kernel_variant, named_gradients
+from .reference.scan import ScanGrads as Gradients
 from .reference.scan import scan_backward, scan_forward
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import Variant
+
+__all__ = [
+    "Gradients",
+    "Results",
+    "backward",
+    "forward",
+    "gradients",
+    "new_tape",
+    "tape_inputs",
+    "tape_saved",
+]
 
 
 class Results(NamedTuple):
@@ -26,19 +38,6 @@ class Results(NamedTuple):
     c_n: Array | None
     cells: Array | None  # every c_t, where asked for
     tape: Tape | CheckpointTape | None
-
-
-class Gradients(NamedTuple):
-    """Of a backward pass; ``of_variant`` by name, ``"dw_peephole"`` for one."""
-
-    dx: Array | None
-    dh0: Array
-    dc0: Array | None
-    dw_ih: Array
-    dw_hh: Array
-    db_ih: Array | None
-    db_hh: Array | None
-    of_variant: dict[str, Array]
 
 
 def forward(
@@ -96,7 +95,7 @@ def backward(
             tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n, dcells
         )
     if use_reference():
-        return Gradients(*scan_backward(tape, dy, dh_n, dc_n, dcells))
+        return scan_backward(tape, dy, dh_n, dc_n, dcells)
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)], dcells)
         return gradients((dx, dh0, dc0, *sums))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, cast
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from . import checkpoint as chunks
 from .backends import use_reference
 from .checks import checked_dtype, checked_integer, checked_number
@@ -24,6 +25,7 @@ from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
 from .parameters import ARRAYS, PLAIN, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes
+from .reference import masks
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
@@ -415,13 +417,12 @@ class Recurrent(Module, Stacked, Generic[State]):
 
 
 def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:
-    """``array`` times the mask of one layer: 0 with the probability, else 1 / (1 - probability).
+    """``array`` (T, B, S*P) times the mask of one layer: 0 with the probability, else
+    1 / (1 - probability).
 
     A counter-based generator makes the mask, so that a backward pass can draw it again.
     """
-    philox = np.random.Philox(key=seed + (layer << 64))
-    drawn = np.random.Generator(philox).random(array.shape, dtype=np.float32)
-    scale = 0.0 if probability == 1.0 else 1.0 / (1.0 - probability)
-    mask = np.multiply(drawn >= probability, scale, dtype=array.dtype)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.multiply(array, mask, out=mask)
+    key = seed, layer, 0
+    if use_reference():
+        return masks.drop(array, key, probability)
+    return _core.drop(array, masks.call_key(key), probability)

@@ -9,6 +9,7 @@
 #include "gru.hpp"
 #include "linear.hpp"
 #include "lstm.hpp"
+#include "masks.hpp"
 #include "mgu.hpp"
 #include "probe.hpp"
 #include "reduced_product.hpp"
@@ -75,6 +76,7 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
                                            static_cast<int>(sizeof(cells<T>) / sizeof(cells<T>[0])),
                                            &LinearForward<T>::run,
                                            &LinearBackward<T>::run,
+                                           &drop<T>,
                                            &each<T, exp<T>>,
                                            &each<T, tanh<T>>,
                                            &each<T, sigmoid<T>>,

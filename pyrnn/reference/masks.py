@@ -20,7 +20,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 # No step has this number: the mask of a whole sequence.
 _WHOLE_SEQUENCE = 0xFFFFFFFF
 # One use of a key is told from another by the second word of the counter.
-_ZONEOUT, _DROPOUT = 0, 1
+_ZONEOUT, _RECURRENT, _BETWEEN = 0, 1, 2
 
 
 def threefry(key: Words, counter: Words, rounds: int = 13) -> Words:
@@ -55,10 +55,23 @@ def dropout_mask(
     """What h_{t-1} is multiplied by ahead of W_hh, 0 or 1 / (1 - p), [B, P] for every step."""
     units = np.arange(size, dtype=np.uint32)[None]
     words, _ = threefry(
-        _row_keys(key, _WHOLE_SEQUENCE, rows), (units, np.uint32(_DROPOUT)[None, None])
+        _row_keys(key, _WHOLE_SEQUENCE, rows), (units, np.uint32(_RECURRENT)[None, None])
     )
     scale = 1 / (1 - p) if p < 1 else 0.0
     return np.where(words < _threshold(p), 0.0, scale).astype(dtype)
+
+
+def drop(x: Array, key: tuple[int, int, int], p: float) -> Array:
+    """``x`` (T, B, columns) times the mask of dropout between layers, a new one at each step."""
+    rows, units = np.arange(x.shape[1]), np.arange(x.shape[2], dtype=np.uint32)[None]
+    scale = x.dtype.type(1 / (1 - p) if p < 1 else 0.0)
+    y = np.empty_like(x, order="C")
+    with np.errstate(invalid="ignore", over="ignore"):
+        for t in range(len(x)):
+            of_rows = _row_keys(key, t, rows)
+            words, _ = threefry(of_rows, (units, np.uint32(_BETWEEN)[None, None]))
+            y[t] = x[t] * np.where(words < _threshold(p), x.dtype.type(0), scale)
+    return y
 
 
 def call_key(key: tuple[int, int, int]) -> tuple[int, int]:
