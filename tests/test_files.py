@@ -132,7 +132,7 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         pass
 
     path = tmp_path / "model"
-    wanted = "expected one of RNN, GRU, LSTM, Linear, got "
+    wanted = "expected one of RNN, GRU, MGU, LSTM, Linear, got "
     refuses(TypeError, "layer: " + wanted + "Own", pyrnn.save, Own(2, 3), path)
     refuses(TypeError, "layer: " + wanted + "dict", pyrnn.save, LAYERS[0].params, path)
     refuses(TypeError, "rnn: " + wanted + "int", save_modules, path, {"rnn": 3})
@@ -193,7 +193,7 @@ def test_files_that_are_no_models_of_pyrnn(tmp_path: Path) -> None:
     def entry(**changed: Any) -> dict[str, str]:
         return good | {"modules": json.dumps({"": modules[""] | changed})}
 
-    refused("layer: expected one of RNN, GRU, LSTM, Linear, got 'Tape'", entry(**{"class": "Tape"}))
+    refused("layer: expected one of RNN, GRU, MGU, LSTM, Linear, got 'Tape'", entry(**{"class": "Tape"}))
     refused("layer: expected one of", entry(**{"class": ["RNN"]}))
     refused("layer: expected one of", good | {"modules": json.dumps({"": 3})})
     arguments = LAYERS[0].arguments()

@@ -13,6 +13,7 @@ import pytest
 from helpers_layers import (
     HIDDEN_SIZE,
     KINDS,
+    KINDS_AND_PROJECTIONS,
     Array,
     assert_all_same,
     build,
@@ -45,7 +46,7 @@ def everything(layer: Any, x: Array, state: Any, lengths: Any, dy: Array, dstate
 @pytest.mark.parametrize("tokens", [False, True], ids=["", "tokens"])
 @pytest.mark.parametrize("stack", STACKS, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_AND_PROJECTIONS)
 def test_a_layer_is_its_operations(
     kind: str, dtype: str, stack: dict[str, Any], tokens: bool
 ) -> None:
