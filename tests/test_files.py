@@ -193,7 +193,9 @@ def test_files_that_are_no_models_of_pyrnn(tmp_path: Path) -> None:
     def entry(**changed: Any) -> dict[str, str]:
         return good | {"modules": json.dumps({"": modules[""] | changed})}
 
-    refused("layer: expected one of RNN, GRU, MGU, LSTM, Linear, got 'Tape'", entry(**{"class": "Tape"}))
+    refused(
+        "layer: expected one of RNN, GRU, MGU, LSTM, Linear, got 'Tape'", entry(**{"class": "Tape"})
+    )
     refused("layer: expected one of", entry(**{"class": ["RNN"]}))
     refused("layer: expected one of", good | {"modules": json.dumps({"": 3})})
     arguments = LAYERS[0].arguments()
