@@ -21,7 +21,7 @@ import numpy as np
 from cases import Case
 
 import pyrnn
-from pyrnn import _core
+import pyrnn._core as _core
 
 DTYPES = ("float32", "float64")
 

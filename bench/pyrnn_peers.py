@@ -9,7 +9,7 @@ from cases import Array, Case, Problem
 from peer import CLASS, Peer, state_names
 
 import pyrnn
-from pyrnn import _core
+import pyrnn._core as _core
 
 
 class Layer(Peer):
