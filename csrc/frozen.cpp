@@ -47,7 +47,12 @@ Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_,
     packed_.push_back(packed);
     parts_.push_back(parts[k]);
     parts_.back().params = {};
-    parts_.back().variant = owned(parts[k].variant);
+    Variant<T>& variant = parts_.back().variant;
+    variant = owned(parts[k].variant);
+    // These are in the packed form; the pointers go on to say that there are such matrices.
+    const T* const there = static_cast<const T*>(packed);
+    if (variant.full_peephole != nullptr) variant.full_peephole = there;
+    if (variant.w_hr != nullptr) variant.w_hr = there;
   }
 }
 
@@ -62,8 +67,6 @@ Variant<T> Frozen<T>::owned(Variant<T> variant) {
     array = arrays_.back().data();
   };
   own(variant.peephole, (cell.gates - 1) * H);
-  own(variant.full_peephole, (cell.gates - 1) * H * H);
-  own(variant.w_hr, columns * H);
   own(variant.ln_ih_weight, gates), own(variant.ln_ih_bias, gates);
   own(variant.ln_hh_weight, gates), own(variant.ln_hh_bias, gates);
   own(variant.ln_c_weight, H), own(variant.ln_c_bias, H);

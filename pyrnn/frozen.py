@@ -18,7 +18,7 @@ from ._core import (
 from .backends import use_reference
 from .checks import checked_array
 from .dispatch import forward
-from .kernel_variant import kernel_variant, with_arrays
+from .kernel_variant import kernel_variant, variant_arrays, with_arrays
 from .layout import Stacked, checked_lengths, from_time_major
 from .parameters import ARRAYS, PLAIN
 from .tape import Array, LayerInputs
@@ -53,8 +53,8 @@ class Frozen(Stacked, Generic[State]):
     dtype : numpy.dtype
         Of x, states and results.
     nbytes : int
-        Bytes of the packed weights, all that is kept of them: the parameters, both biases as their
-        sum, and zeros that fill H up to whole cache lines.
+        Bytes of the weights as they are kept: the parameters packed, both biases as their sum, and
+        zeros that fill H up to whole cache lines; those of variants also as they were given.
     input_size, hidden_size, num_layers, batch_first, bidirectional
         As of the layer.
 
@@ -186,7 +186,8 @@ class Frozen(Stacked, Generic[State]):
 
     @property
     def nbytes(self) -> int:
-        return self._packed.nbytes
+        arrays = [array for variant in self._variants for array in variant_arrays(variant)]
+        return self._packed.nbytes + sum(a.nbytes for a in arrays if a is not None)
 
     def __repr__(self) -> str:
         return f"{self._text}.freeze({self.precision!r})"

@@ -7,16 +7,17 @@ the backward pass draws the same masks again, and lengths, threads and chunks ch
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..tape import Array
 
-Words = tuple[Array, Array]  # uint32
+Words = tuple[Any, Any]  # uint32 arrays, or Python's integers
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-_PARITY = np.uint32(0x1BD11BDA)
+_PARITY, _WORD = 0x1BD11BDA, 0xFFFFFFFF
 # No step has this number: the mask of a whole sequence.
 _WHOLE_SEQUENCE = 0xFFFFFFFF
 # One use of a key is told from another by the second word of the counter.
@@ -27,15 +28,15 @@ def threefry(key: Words, counter: Words, rounds: int = 13) -> Words:
     """Two random words for each pair of key and counter, which are broadcast."""
     keys = (key[0], key[1], _PARITY ^ key[0] ^ key[1])
     with np.errstate(over="ignore"):
-        x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
+        x0, x1 = (counter[0] + keys[0]) & _WORD, (counter[1] + keys[1]) & _WORD
         for r in range(rounds):
-            x0 = x0 + x1
-            left = np.uint32(_ROTATIONS[r % 8])
-            x1 = ((x1 << left) | (x1 >> (np.uint32(32) - left))) ^ x0
+            x0 = (x0 + x1) & _WORD
+            left = _ROTATIONS[r % 8]
+            x1 = (((x1 << left) & _WORD) | (x1 >> (32 - left))) ^ x0
             if r % 4 == 3:
                 n = r // 4 + 1
-                x0 = x0 + keys[n % 3]
-                x1 = x1 + keys[(n + 1) % 3] + np.uint32(n)
+                x0 = (x0 + keys[n % 3]) & _WORD
+                x1 = (x1 + keys[(n + 1) % 3] + n) & _WORD
     return x0, x1
 
 
@@ -74,13 +75,11 @@ def drop(x: Array, key: tuple[int, int, int], p: float) -> Array:
     return y
 
 
+@lru_cache(maxsize=64)  # backward asks again
 def call_key(key: tuple[int, int, int]) -> tuple[int, int]:
-    """Two words out of (seed, layer, direction): the key from which those of the rows come."""
+    """The two words that stand for (seed, layer, direction)."""
     seed, layer, direction = key
-    first, second = threefry(
-        (_word(seed & 0xFFFFFFFF), _word(seed >> 32)), (_word(layer), _word(direction))
-    )
-    return int(first[0, 0]), int(second[0, 0])
+    return threefry((seed & _WORD, seed >> 32), (layer, direction))
 
 
 def _row_keys(key: tuple[int, int, int], t: int, rows: Array) -> Words:
