@@ -33,7 +33,7 @@ class BackwardScan {
   };
 
   template <class Scan, class Call>
-  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  friend void run_jobs(const Call* calls, int count, Place place, Team& team);
   template <class Scan, class Call>
   friend bool together(const Call& call, bool chained);
   static constexpr bool walks_back = true;

@@ -29,7 +29,7 @@ class ForwardScan {
   static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
 
   template <class Scan, class Call>
-  friend void run_jobs(const Call* calls, int count, const Place& place, Team& team);
+  friend void run_jobs(const Call* calls, int count, Place place, Team& team);
   template <class Scan, class Call>
   friend bool together(const Call& call, bool chained);
   static constexpr bool walks_back = false;

@@ -10,7 +10,10 @@ namespace pyrnn::PYRNN_ISA {
 namespace {
 
 template <class Scan, class Call>
-void run_jobs(const Call* calls, int count, const Place& place, Team& team) {
+void run_jobs(const Call* calls, int count, Place place, Team& team) {
+  // The team shares its threads out evenly, so every scan plans for as many: of layers that take inputs of
+  // unlike sizes one may be worth fewer than the others.
+  for (int i = 0; i < count; ++i) place.max_threads = Scan(calls[i], place).threads();
   Carver measure;
   measure.take<Scan>(count);
   for (int i = 0; i < count; ++i) Scan(calls[i], place).carve(measure);
