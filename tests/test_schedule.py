@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import threadpoolctl
-from helpers_layers import KINDS, flat
+from helpers_layers import KINDS, PLAIN_KINDS, flat
 from helpers_script import check_script
 from tolerances import assert_same_bits
 
@@ -57,7 +57,7 @@ SHAPES = ((97, 1, 12, 32), (130, 2, 9, 65), (100, 5, 16, 40), (40, 9, 8, 64), (3
 @pytest.mark.parametrize("lengths", [False, True], ids=["", "ragged"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("stack", [(2, False), (3, False), (4, False), (1, True), (2, True)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN_KINDS)
 def test_any_number_of_threads_gives_the_same_bits(
     kind: str, stack: tuple[int, bool], shape: tuple[int, ...], lengths: bool
 ) -> None:
@@ -74,6 +74,20 @@ def test_any_number_of_threads_gives_the_same_bits(
         assert got.keys() == want.keys()
         for name, array in got.items():
             assert_same_bits(array, want[name], f"{threads} threads, {name}")
+
+
+@pytest.mark.usefixtures("threads_whatever_the_load")
+@pytest.mark.parametrize("stack", [(3, False), (2, True)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PLAIN_KINDS])
+def test_variants_on_two_threads_give_the_same_bits(kind: str, stack: tuple[int, bool]) -> None:
+    cls, fixed = KINDS[kind]
+    layer = cls(9, 40, stack[0], bidirectional=stack[1], rng=0, **fixed)
+    given = problem(layer, 20, 3, tokens=False)
+    pyrnn.set_num_threads(1)
+    want = outcome(layer, *given, [20, 0, 13])
+    pyrnn.set_num_threads(2)
+    for name, array in outcome(layer, *given, [20, 0, 13]).items():
+        assert_same_bits(array, want[name], name)
 
 
 @pytest.mark.usefixtures("threads_whatever_the_load")
