@@ -42,19 +42,13 @@ struct CheckedVariant {
   }
 };
 
-inline Activation<double> find_activation(const py::tuple& given) {
-  static constexpr const char* names[] = {
-      "tanh",        "sigmoid",      "relu", "affine",   "leaky_relu", "thresholded_relu",
-      "scaled_tanh", "hard_sigmoid", "elu",  "softsign", "softplus",   "identity"};
-  const auto name = given[0].cast<std::string>();
-  int kind = 0;
-  for (const char* const known : names) {
-    if (name == known) {
-      return {static_cast<ActivationKind>(kind), given[1].cast<double>(), given[2].cast<double>()};
-    }
-    ++kind;
+// (the place in ActivationKind, alpha, beta)
+inline Activation<double> activation_of(const py::handle& given) {
+  const auto [kind, alpha, beta] = given.cast<std::tuple<int, double, double>>();
+  if (kind < 0 || kind > static_cast<int>(ActivationKind::identity)) {
+    throw py::value_error(text("activation: no activation of the number ", kind));
   }
-  throw py::value_error(text("activation: no activation of the name '", name, "'"));
+  return {static_cast<ActivationKind>(kind), alpha, beta};
 }
 
 // `given`: None, or (activation, gate_activation, clip, cell_clip, zoneout_h, zoneout_c,
@@ -69,8 +63,8 @@ inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::ob
   if (parts.size() != 9) throw py::value_error("variant: expected 9 parts");
   const auto number = [&](std::size_t i) { return parts[i].cast<double>(); };
   v.plain = false;
-  v.activation = find_activation(parts[0].cast<py::tuple>());
-  v.gate_activation = find_activation(parts[1].cast<py::tuple>());
+  v.activation = activation_of(parts[0]);
+  v.gate_activation = activation_of(parts[1]);
   v.clip = number(2), v.cell_clip = number(3);
   v.zoneout_h = number(4), v.zoneout_c = number(5), v.recurrent_dropout = number(6);
   if (!parts[7].is_none()) {

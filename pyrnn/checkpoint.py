@@ -54,9 +54,11 @@ def forward(
     states = _run(
         cell, variants, x, checked, lengths, reverse, steps, y, (h, c) if save else None, cells
     )
+    if not save:
+        return y, states, None, cells
     of_layers = () if all(variant is None for variant in variants) else tuple(variants)
     tape = CheckpointTape(cell, x, checked, lengths, reverse, steps, h, c, of_layers)
-    return y, states, tape if save else None, cells
+    return y, states, tape, cells
 
 
 def backward(

@@ -8,15 +8,18 @@ from typing import Any
 
 from .reference.masks import call_key
 from .tape import Array
-from .variants import VARIANT_ARRAYS, Variant
+from .variants import ACTIVATIONS, VARIANT_ARRAYS, Variant
+
+# Their places in csrc/shapes.hpp.
+_KINDS = {name: place for place, name in enumerate(ACTIVATIONS)}
 
 
 def kernel_variant(variant: Variant | None) -> tuple[Any, ...] | None:
     if variant is None:
         return None
     return (
-        variant.activation,
-        variant.gate_activation,
+        (_KINDS[variant.activation[0]], *variant.activation[1:]),
+        (_KINDS[variant.gate_activation[0]], *variant.gate_activation[1:]),
         variant.clip,
         variant.cell_clip,
         variant.zoneout_h,

@@ -316,6 +316,14 @@ class Recurrent(Module, Stacked, Generic[State]):
             key = seed, k // self._directions, k % self._directions
         return with_arrays(base, arrays, key)
 
+    def _seed(self) -> int | None:
+        """Of all masks of one call for training; None where none is drawn."""
+        draws = self._training is not None and self._training.key is not None
+        if not draws and (self.dropout == 0.0 or self.num_layers == 1):
+            return None
+        # One draw, which NumPy makes under a lock: threads may share the layer.
+        return int(self.rng.integers(2**63))
+
     def _named(
         self,
         k: int,
@@ -346,11 +354,8 @@ class Recurrent(Module, Stacked, Generic[State]):
             return self._run_in_chunks(x, layout, first, lengths, steps)
         if count == 2:
             x = np.ascontiguousarray(x)  # once, and not in the operation of each direction
-        dropout = seed = None
-        if train and (self.dropout > 0 or (self._training and self._training.key)):
-            # One draw, which NumPy makes under a lock: threads may share the layer.
-            seed = int(self.rng.integers(2**63))
-
+        seed = self._seed() if train else None
+        dropout = None
         zeros = self._zeros(batch) if first is None else []
         tapes, last = [], []
         for group in self._groups(train and self.dropout > 0):
@@ -397,9 +402,7 @@ class Recurrent(Module, Stacked, Generic[State]):
         zeros = self._zeros(x.shape[1])
         parts = range(self._parts)
         layers = [self._layer(k, zeros if first is None else [s[k] for s in first]) for k in parts]
-        seed = None
-        if steps is not None and self._training and self._training.key:
-            seed = int(self.rng.integers(2**63))
+        seed = None if steps is None else self._seed()
         variants = [self._variant(k, seed) for k in parts]
         made = None
         if steps is None:

@@ -19,6 +19,7 @@ from tolerances import RELATIVE, assert_close, assert_same_bits
 
 import pyrnn
 from pyrnn import ops, reference
+from pyrnn.variants import ACTIVATIONS
 
 PAIRS = [(cell, options) for cell in FAMILIES for options in pairwise(cell)]
 SINGLES = [(cell, options) for cell in FAMILIES for options in single(cell)]
@@ -69,6 +70,24 @@ def test_one_option_agrees_with_the_reference(
         agree(cell, options | {"lengths": "zeros"}, dtype, shape)
     for shape in EMPTY:
         agree(cell, options, dtype, shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("numbers", [(), (0.4, 0.7)], ids=["default", "given"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_agrees_with_the_reference(
+    name: str, numbers: tuple[float, ...], dtype: str
+) -> None:
+    activation = (name, *numbers)
+    for shape in SHAPES[:2]:
+        agree("rnn", {"nonlinearity": activation}, dtype, shape)
+        # Both, clipped: gates that have no bound let the values of an LSTM run away.
+        agree(
+            "lstm",
+            {"activation": activation, "gate_activation": activation, "clip": 0.5},
+            dtype,
+            shape,
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -267,9 +267,6 @@ class BackwardScan {
     });
   }
 
-  // By units, workers meet: each then sees what all wrote before. False once the call is cancelled.
-  bool meet(Worker& worker, Share& share, const Places<T>& places) const;
-
   // x^ of c~ of a block's rows, which wait for nothing.
   bool normalise_cells(Worker& worker, Share& share, const Places<T>& places, Range steps,
                        Index alive) const;

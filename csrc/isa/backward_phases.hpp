@@ -20,14 +20,14 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
       a[i] = structure_.dh + k * structure_.size_of(P_);
       c[i] = row.du;
     });
-    if (!meet(worker, share, places)) return false;
+    if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     multiply<Base::zero>(n, pointers, structure_.projection, share.panels.first, share.panels.last);
   }
   if (structure_.parts()) {
     for_rows([&](Index, Index, Index k, const GradRow<T>& row) {
       pointwise_.backward_stages[1](variant, row, share.panels, da_x_at(k), nullptr);
     });
-    if (!meet(worker, share, places)) return false;
+    if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     for_rows([&](Index i, Index, Index k, const GradRow<T>& row) {
       structure_.through_cell_norm(row, k, share.units);
       a[i] = row.d_output;
@@ -44,7 +44,7 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
     backward(variant, row, share.panels, da_x_at(k), da_h_at<0>(k));
   });
   if (phases.norm) {
-    if (!meet(worker, share, places)) return false;
+    if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     for_rows([&](Index, Index row, Index k, const GradRow<T>&) {
       structure_.through_hidden_norm(da_h_at<0>(k), places.index(t, row), k, share.panels);
     });
@@ -79,18 +79,7 @@ bool BackwardScan<Cell, T>::normalise_cells(Worker& worker, Share& share, const 
       structure_.normalise_cell(pointwise_, grad_row(places, t, row, k), k);
     }
   }
-  return meet(worker, share, places);
-}
-
-template <class Cell, class T>
-bool BackwardScan<Cell, T>::meet(Worker& worker, Share& share, const Places<T>& places) const {
-  if (plan_.by_rows) return true;
-  if (!worker.arrive()) return false;
-  share.follow<T>(plan_, places.rows, H_, P_, worker);
-  for (int other = 0; other < worker.count; ++other) {
-    if (!worker.await(other)) return false;
-  }
-  return true;
+  return share.template meet<T>(plan_, places.rows, H_, P_, worker);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 //   name, gates (G), columns (C), has_c, tapes_h   as in kernels.hpp
 //   segments    how the hidden side maps gates to columns, in phases
 //   splits      whether da_x and da_h differ: the gradients of the gates as W_ih x and as W_hh h see them
-//   Rule        the plain rule of variant.hpp for the kinds of activation that it has
 //   pointwise<phase, stage, save>     gates before their activation -> h_t (and c_t)
 //   pointwise_backward<phase>         dh_t (and dc_t) -> gradients of the gates, what is carried to t-1
 //   hidden                            h_t, read back from the tape
@@ -79,6 +78,23 @@ PYRNN_INLINE constexpr void for_stages(F f) {
   f(std::integral_constant<int, 0>());
   if constexpr (Cell::stages == 2) f(std::integral_constant<int, 1>());
 }
+
+// What cells have in common that tape h_t,
+struct TapedHidden {
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
+    return at.load(row.h);
+  }
+};
+
+// and of them those whose second phase multiplies W_hh by their first gate times h_{t-1}.
+struct GatedHidden : TapedHidden {
+  template <class T, class Rule, class At>
+  static PYRNN_INLINE Vec<T> operand(const Rule& rule, const At& at, const T* gates,
+                                     Vec<T> h_prev) {
+    return rule.open_gate(at.load(gates)).value * h_prev;
+  }
+};
 
 }  // namespace
 }  // namespace pyrnn::PYRNN_ISA

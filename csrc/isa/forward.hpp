@@ -288,9 +288,6 @@ class ForwardScan {
     });
   }
 
-  // By units, workers meet: each then sees what all wrote before. False once the call is cancelled.
-  bool meet(Worker& worker, Share& share, const Places<T>& places) const;
-
   // Whether the worker writes what there is once for each of its rows.
   bool writes_rows(const Worker& worker) const { return plan_.by_rows || worker.index == 0; }
 
@@ -303,9 +300,9 @@ class ForwardScan {
   bool structured_step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
                        const RowLists& lists) const;
 
-  // sums += W_hh h, then the pointwise part, unless other phases come first. Of other workers' units, those of the first are asked for
-  // first: while theirs are on their way between cores, there is work with what has come. Reduced precision
-  // waits for all of them.
+  // sums += W_hh h, then the pointwise part, unless other phases come first. Of other workers' units, those
+  // of the first are asked for first: while theirs are on their way between cores, there is work with what
+  // has come. Reduced precision waits for all of them.
   template <int phase, bool save>
   bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists,
                   T* const* sums) const {

@@ -23,7 +23,7 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
   T* const* const sums = phases_.norm ? lists.raw : lists.c;
   if (!add_hidden<0, save>(worker, share, n, lists, sums)) return false;
   if (phases_.norm) {
-    if (!meet(worker, share, places)) return false;
+    if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     for (Index i = 0; i < n; ++i) {
       const Index at = places.index(t, places.rows.row(rows.first + i));
       const T rstd = phases().add_hidden(lists.raw[i], share.panels, lists.c[i],
@@ -35,14 +35,14 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
     phases().add_cell_peepholes(n, lists.row, lists.a, lists.c, share.panels);
     for (int stage = 0; stage < Cell::stages; ++stage) {
       if (Cell::has_c && stage == 1) {
-        if (!meet(worker, share, places)) return false;
+        if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
         phases().between_stages(variant, n, lists.row, lists.a, lists.c, share.panels);
       }
       apply_stage<0, save>(pointwise_, stage, variant, n, lists.row, share.panels, lists.c);
     }
   }
   if (phases_.projects) {
-    if (!meet(worker, share, places)) return false;
+    if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     phases().project(pointwise_, variant, n, lists.row, lists.a, lists.c, share.h_panels);
   }
   if (!worker.proceed(cost_of_step_)) return false;
@@ -57,7 +57,7 @@ template <bool save>
 bool ForwardScan<Cell, T, Operand>::normalise_input(Worker& worker, Share& share,
                                                     const Places<T>& places, Range steps,
                                                     Index alive) const {
-  if (!meet(worker, share, places)) return false;
+  if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
   for_alive(share, places, steps, alive, [&](Index t, Index row) {
     const Index offset = window_row(t, row, steps.first) * sums_size();
     const Index at = places.index(t, row);
@@ -65,18 +65,6 @@ bool ForwardScan<Cell, T, Operand>::normalise_input(Worker& worker, Share& share
                                       save ? call_.tape.norm_ih + at * G * H_ : nullptr);
     if (save && writes_rows(worker)) call_.tape.rstd[at * 2] = rstd;
   });
-  return true;
-}
-
-template <class Cell, class T, class Operand>
-bool ForwardScan<Cell, T, Operand>::meet(Worker& worker, Share& share,
-                                         const Places<T>& places) const {
-  if (plan_.by_rows) return true;
-  if (!worker.arrive()) return false;
-  share.follow<T>(plan_, places.rows, H_, P_, worker);
-  for (int other = 0; other < worker.count; ++other) {
-    if (!worker.await(other)) return false;
-  }
   return true;
 }
 

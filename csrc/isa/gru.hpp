@@ -13,7 +13,7 @@ PYRNN_INLINE Vec<T> gru_blend(Vec<T> z, Vec<T> n, Vec<T> h_prev) {
   return z * (h_prev - n) + n;
 }
 
-struct Gru {
+struct Gru : TapedHidden {
   static constexpr const char* name = "gru";
   static constexpr int gates = 3, columns = 4, phases = 1, stages = 2;
   static constexpr bool has_c = false, tapes_h = true, splits = true;
@@ -62,14 +62,9 @@ struct Gru {
     at.store(da_h + 2 * W, da_n * r.value);
     at.store(row.dh, rule.with_kept(dh.fresh * z.value, dh.kept));
   }
-
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
-    return at.load(row.h);
-  }
 };
 
-struct GruResetBefore {
+struct GruResetBefore : GatedHidden {
   static constexpr const char* name = "gru_reset_before";
   static constexpr int gates = 3, columns = 3, phases = 2, stages = 1;
   static constexpr bool has_c = false, tapes_h = true, splits = true;
@@ -118,18 +113,6 @@ struct GruResetBefore {
       at.store(da_h + W, at.load(da_x + W));
       at.store(row.dh, rule.masked(at, row.mask, d_reset_h * r.value) + at.load(row.dh));
     }
-  }
-
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
-    return at.load(row.h);
-  }
-
-  // W_hn multiplies r h_{t-1}.
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> operand(const Rule& rule, const At& at, Index, const T* gates,
-                                     Vec<T> h_prev) {
-    return rule.open_gate(at.load(gates)).value * h_prev;
   }
 };
 

@@ -17,8 +17,6 @@ struct LstmCell {
   static constexpr Segment segments[] = {{0, gates, 0, 0}};
   static constexpr int F = coupled ? 0 : 1, C = F + 1, O = F + 2;  // blocks of f, g and o
   static constexpr int peephole_f = coupled ? 0 : 1, peephole_o = peephole_f + 1;
-  template <class T>
-  using Rule = Plain<T>;
 
   template <int phase, int stage, bool save, class T, class Rule, class At>
   static PYRNN_INLINE void pointwise(const Rule& rule, const At& at, const StepRow<T>& row,

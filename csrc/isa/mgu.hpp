@@ -7,7 +7,7 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-struct Mgu {
+struct Mgu : GatedHidden {
   static constexpr const char* name = "mgu";
   static constexpr int gates = 2, columns = 2, phases = 2, stages = 1;
   static constexpr bool has_c = false, tapes_h = true, splits = true;
@@ -51,18 +51,6 @@ struct Mgu {
       at.store(da_h, da_f);
       at.store(row.dh, rule.masked(at, row.mask, d * f.value) + at.load(row.dh));
     }
-  }
-
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> hidden(const Rule&, const At& at, const TapeRow<T>& row) {
-    return at.load(row.h);
-  }
-
-  // W_hn multiplies f h_{t-1}.
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> operand(const Rule& rule, const At& at, Index, const T* gates,
-                                     Vec<T> h_prev) {
-    return rule.open_gate(at.load(gates)).value * h_prev;
   }
 };
 

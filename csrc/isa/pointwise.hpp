@@ -92,7 +92,7 @@ void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panel
       h = Cell::template hidden<T>(rule, at, row);
     }
     h = rule.masked(at, row.mask, h);
-    if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.H, row.next, h);
+    if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.next, h);
     return h;
   });
 }

@@ -157,6 +157,18 @@ struct Share {
                            const Worker& worker) {
     if (workers != worker.count) *this = of<T>(plan, all, H, P, worker);
   }
+
+  // By units, workers meet: each then sees what all wrote before. False once the call is cancelled.
+  template <class T>
+  bool meet(const Plan& plan, const Rows& all, Index H, Index P, Worker& worker) {
+    if (plan.by_rows) return true;
+    if (!worker.arrive()) return false;
+    follow<T>(plan, all, H, P, worker);
+    for (int other = 0; other < worker.count; ++other) {
+      if (!worker.await(other)) return false;
+    }
+    return true;
+  }
 };
 
 // Panels [first, last) in an array of `groups` alternating blocks.
