@@ -48,13 +48,12 @@ def vanishes(options: dict[str, Any], dtype: str, hidden_size: int) -> bool:
 
 
 def agree(cell: str, options: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> None:
-    if vanishes(options, dtype, shape[3]):
-        return
     problem = make_variant(cell, options, dtype, *shape)
+    only_forward = vanishes(options, dtype, shape[3])
     got = variant_run(ops, problem)
     want = variant_run(reference, variant_astype(problem, "float64"))
     for name, expected in want.items():
-        if name == "tape":
+        if name == "tape" or (only_forward and name.startswith("d")):
             continue
         assert (got[name] is None) == (expected is None), name
         if expected is not None:
