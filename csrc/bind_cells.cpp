@@ -119,8 +119,10 @@ Array drop(const py::object& x_, const std::tuple<std::uint32_t, std::uint32_t>&
                           x.shape(2),       static_cast<const T*>(from.data()),
                           y.mutable_data(), {std::get<0>(key), std::get<1>(key)},
                           probability};
-    const py::gil_scoped_release without_gil;
-    kernels().of<T>().drop(call);
+    {
+      const py::gil_scoped_release without_gil;
+      kernels().of<T>().drop(call);
+    }
     return y;
   });
 }

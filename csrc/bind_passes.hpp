@@ -164,7 +164,7 @@ struct ForwardPass {
     if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
     if (save) {
       gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
-      if (c.variant.tapes_h(find_cell<float>(cell.name))) tape_h.emplace(all);
+      if (c.variant.tapes_h(cell)) tape_h.emplace(all);
       if (cell.has_c) tape_c.emplace(std::vector<Index>{seq_len, batch_size, hidden_size});
       if (c.variant.has(ln_ih_weight)) {
         const std::vector<Index> sums{seq_len, batch_size, cell.gates * hidden_size};
@@ -315,7 +315,7 @@ struct BackwardPass {
     const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
     gates = check_saved("tape.gates", saved[0], c.w_hh,
                         {seq_len, batch_size, cell.columns * hidden_size});
-    if (c.variant.tapes_h(find_cell<float>(cell.name))) {
+    if (c.variant.tapes_h(cell)) {
       tape_h = check_saved("tape.h", saved[1], c.w_hh, {seq_len, batch_size, c.P});
     }
     if (cell.has_c) {

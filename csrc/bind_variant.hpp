@@ -35,7 +35,8 @@ struct CheckedVariant {
   // Columns of h.
   [[nodiscard]] Index projected(Index H) const { return has(w_hr) ? arrays[w_hr]->shape(0) : H; }
   // Whether h_t has to be on the tape.
-  [[nodiscard]] bool tapes_h(const CellKernels<float>& cell) const {
+  template <class T>
+  [[nodiscard]] bool tapes_h(const CellKernels<T>& cell) const {
     const bool zones = settings.zoneout_h > 0 || settings.zoneout_c > 0;
     return cell.tapes_h || zones || has(w_hr) || has(ln_ih_weight) ||
            (cell.gates == 1 && settings.tapes_sums);
