@@ -106,8 +106,9 @@ def unstacked(tape: CheckpointTape) -> list[CheckpointTape]:
             replace(tape, x=x, layers=(layer,), h=tape.h[:, k : k + 1], c=c, variants=of_one)
         )
         if k + 1 < len(tape.layers):
+            variant = of_one[0] if of_one else None
             x = scan_forward(
-                tape.cell, x, *layer, tape.lengths, tape.reverse, False, None, *of_one
+                tape.cell, x, *layer, tape.lengths, tape.reverse, False, None, variant
             )[0]
     return tapes
 

@@ -46,9 +46,13 @@ def scan_forward(
     save: bool,
     checkpoint: int | None = None,
     variant: Variant | None = None,
+    own: tuple[Cell, Rule] | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, Tape | CheckpointTape | None]:
-    """y [T, B, P], h_n [B, P], c_n [B, H] or None, every c_t [T, B, H] or None, tape or None."""
-    cell, rule = CELLS[name], Rule(name, variant)
+    """y [T, B, P], h_n [B, P], c_n [B, H] or None, every c_t [T, B, H] or None, tape or None.
+
+    ``own`` stands in for the cell of that name and the rule of that variant, with ``save`` False.
+    """
+    cell, rule = own or (CELLS[name], Rule(name, variant))
     seq_len, batch_size = x.shape[:2]
     hidden_size, proj_size = w_hh.shape[0] // cell.num_gates, w_hh.shape[1]
     dtype = w_hh.dtype

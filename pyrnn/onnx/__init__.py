@@ -1,0 +1,28 @@
+"""ONNX: recurrent nodes run by pyrnn inside any model, layers read from models and written to them.
+
+Needs the package ``onnx`` (``pip install "pyrnn-kernels[onnx]"``), 1.16 or newer.
+
+Attributes
+----------
+reference_ops : list of type
+    RNN, GRU and LSTM for ``onnx.reference.ReferenceEvaluator(model, new_ops=reference_ops)``:
+    every attribute of opset 1 to 22, float32 and float64; float16 and bfloat16 are computed in
+    float32 and rounded once. Each node packs its weights once.
+"""
+
+from __future__ import annotations
+
+try:
+    import onnx as _onnx  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "onnx":
+        raise
+    raise ImportError(
+        'pyrnn.onnx needs the package onnx: pip install "pyrnn-kernels[onnx]"', name="onnx"
+    ) from None
+
+from .operators import GRU, LSTM, RNN
+
+__all__ = ["reference_ops"]
+
+reference_ops = [RNN, GRU, LSTM]
