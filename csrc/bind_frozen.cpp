@@ -10,9 +10,14 @@ namespace pyrnn {
 namespace {
 
 template <class T>
-const FrozenKernels<T>& find_precision(const CellKernels<T>& cell, const std::string& name) {
-  for (int i = 0; i < cell.frozen_count; ++i) {
-    if (name == cell.frozen[i].precision) return cell.frozen[i];
+constexpr const char* dtype_of = sizeof(T) == sizeof(float) ? "float32" : "float64";
+
+// Null for T's own.
+template <class T>
+const Precision* find_precision(const CellKernels<T>& cell, const std::string& name) {
+  if (name == dtype_of<T>) return nullptr;
+  for (const Precision* p = isa().precisions; cell.reduced != nullptr && p->name != nullptr; ++p) {
+    if (name == p->name) return p;
   }
   throw py::value_error(text("precision: no kernels for '", name, "'"));
 }
@@ -31,10 +36,11 @@ using Given = std::tuple<py::array_t<T>, py::array_t<T>, std::optional<py::array
                          std::optional<py::array_t<T>>, py::object>;
 
 template <class T>
-std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::string& precision,
+std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::string& precision_name,
                                   Index input_size, Index hidden_size, Index columns,
                                   int directions, const std::vector<Given<T>>& given) {
   const CellKernels<T>& cell = find_cell<T>(cell_name);
+  const Precision* const precision = find_precision(cell, precision_name);
   const Index I = input_size, H = hidden_size, P = columns, rows = cell.gates * H;
   std::vector<Part<T>> parts;
   std::vector<CheckedVariant> variants;  // keep their arrays until they are packed
@@ -51,14 +57,15 @@ std::shared_ptr<Frozen<T>> freeze(const std::string& cell_name, const std::strin
          H,
          P,
          {w_ih.data(), w_hh.data(), b_ih ? b_ih->data() : nullptr, b_hh ? b_hh->data() : nullptr},
-         variant_of<T>(variants.back())});
+         variant_of<T>(variants.back()),
+         precision});
   }
-  const FrozenKernels<T>& kernels = find_precision(cell, precision);
-  if (std::max({I, H, directions * P}) > kernels.max_depth) {
-    throw py::value_error(text("precision: ", precision, " takes sizes of at most ",
-                               kernels.max_depth, ", got ", std::max({I, H, directions * P})));
+  const Index largest = std::max({I, H, directions * P});
+  if (precision != nullptr && largest > precision->max_depth) {
+    throw py::value_error(text("precision: ", precision_name, " takes sizes of at most ",
+                               precision->max_depth, ", got ", largest));
   }
-  return std::make_shared<Frozen<T>>(cell, kernels, I, H, P, directions, parts);
+  return std::make_shared<Frozen<T>>(cell, precision, I, H, P, directions, parts);
 }
 
 template <class T>
@@ -136,6 +143,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     call.in.P = P;
     call.in.variant = frozen.variant(k + i);
     call.packed = frozen.packed(k + i);
+    call.precision = frozen.precision;
     call.y = y.mutable_data();
     call.h_n = h_n.mutable_data();
     if (frozen.cell.has_c) {
@@ -207,9 +215,10 @@ void bind_dtype(py::module_& m, const std::string& dtype) {
 
 // Every precision, and the dtype of x, states and results.
 template <class T>
-void list_precisions(py::dict& found, const char* dtype) {
-  const CellKernels<T>& cell = kernels().of<T>().cells[0];
-  for (int i = 0; i < cell.frozen_count; ++i) found[cell.frozen[i].precision] = dtype;
+void list_precisions(py::dict& found) {
+  found[dtype_of<T>] = dtype_of<T>;
+  if (kernels().of<T>().cells[0].reduced == nullptr) return;
+  for (const Precision* p = isa().precisions; p->name != nullptr; ++p) found[p->name] = dtype_of<T>;
 }
 
 const StreamApi stream_api = {
@@ -226,8 +235,8 @@ void bind_frozen(py::module_& m) {
   bind_dtype<double>(m, "float64");
   m.def("precisions", [] {
     py::dict found;
-    list_precisions<float>(found, "float32");
-    list_precisions<double>(found, "float64");
+    list_precisions<float>(found);
+    list_precisions<double>(found);
     return found;
   });
   m.attr("stream_api") = py::capsule(&stream_api, "pyrnn._core.stream_api");

@@ -62,11 +62,17 @@ std::string compiler() {
 #endif
 }
 
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (const Isa& available : available_isas()) names.emplace_back(available.name);
+  return names;
+}
+
 py::dict config() {
   py::dict result;
   result["version"] = PYRNN_VERSION;
-  result["isa"] = kernels().isa;
-  result["available_isas"] = available_isas();
+  result["isa"] = isa().name;
+  result["available_isas"] = isa_names();
   result["vector_bits"] = kernels().vector_bytes * 8;
 #ifdef _OPENMP
   result["openmp"] = std::to_string(_OPENMP);
@@ -104,7 +110,7 @@ void bind_machine(py::module_& m) {
   m.def("busy", &strain::lasts);
   m.def("heed_load", &strain::heed);
   m.def("config", &config);
-  m.def("available_isas", &available_isas);
+  m.def("available_isas", &isa_names);
   m.def("probe", &probe, py::arg("threads") = 1);
   m.def("read_rate", &checked_read_rate, py::arg("bytes"), py::arg("threads") = 1);
   m.def("core_latency", &core_latency);

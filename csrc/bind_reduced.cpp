@@ -15,19 +15,19 @@ void check_float32(const char* name, const py::array& array, const std::vector<A
   check_shape(name, array, axes);
 }
 
-const ReducedKernel& find_precision(const std::string& name) {
+const Precision& find_precision(const std::string& name) {
   std::string known;
-  for (const ReducedKernel& kernel : kernels().reduced) {
-    if (name == kernel.precision) return kernel;
-    known += (known.empty() ? "" : " or ") + std::string(kernel.precision);
+  for (const Precision* p = isa().precisions; p->name != nullptr; ++p) {
+    if (name == p->name) return *p;
+    known += (known.empty() ? "" : " or ") + std::string(p->name);
   }
   throw py::value_error(text("precision: expected ", known, ", got '", name, "'"));
 }
 
 // base is one row [M] for all, or [N, M].
-py::array product(const std::string& precision, const py::array& x_, const py::array& w_,
+py::array product(const std::string& name, const py::array& x_, const py::array& w_,
                   const py::array& base_, int groups) {
-  const ReducedKernel& kernel = find_precision(precision);
+  const Precision& precision = find_precision(name);
   check_float32("x", x_, {{"N"}, {"K"}});
   const Index N = x_.shape(0), K = x_.shape(1);
   check_float32("w", w_, {{"M"}, {"K", K}});
@@ -35,8 +35,8 @@ py::array product(const std::string& precision, const py::array& x_, const py::a
   if (groups < 1 || groups > 4 || M % groups != 0) {
     throw py::value_error(text("groups: expected 1 to 4 that divide M = ", M, ", got ", groups));
   }
-  if (K > kernel.max_depth) {
-    throw py::value_error(text("x: expected at most ", kernel.max_depth, " columns, got ", K));
+  if (K > precision.max_depth) {
+    throw py::value_error(text("x: expected at most ", precision.max_depth, " columns, got ", K));
   }
   if (base_.ndim() == 1) {
     check_float32("base", base_, {{"M", M}});
@@ -47,6 +47,7 @@ py::array product(const std::string& precision, const py::array& x_, const py::a
   checked_size("the product", {N, M}, sizeof(float));
   py::array_t<float> c(std::vector<Index>{N, M});
   ReducedProduct call{};
+  call.precision = &precision;
   call.rows = N;
   call.depth = K;
   call.columns = M / groups;
@@ -60,7 +61,7 @@ py::array product(const std::string& precision, const py::array& x_, const py::a
   } else {
     std::copy_n(from, N * M, call.c);
   }
-  run([&](Team& team) { kernel.product(call, team); });
+  run([&](Team& team) { kernels().reduced_product(call, team); });
   return c;
 }
 

@@ -3,10 +3,14 @@
 #include <cstdlib>
 #include <stdexcept>
 
-// Generated from the list in CMakeLists.txt, best first: PYRNN_ENTRY(name, condition on the processor).
-#define PYRNN_ENTRY(name, condition) \
-  namespace pyrnn::name {            \
-  extern const KernelTable table;    \
+// Generated from the list in CMakeLists.txt, best first: PYRNN_ENTRY(name, whose table, condition on the
+// processor).
+#define PYRNN_ENTRY(name, base, condition) \
+  namespace pyrnn::base {                  \
+  extern const KernelTable table;          \
+  }                                        \
+  namespace pyrnn::name {                  \
+  extern const Precision precisions[];     \
   }
 #include "isa_list.inc"
 #undef PYRNN_ENTRY
@@ -15,7 +19,7 @@ namespace pyrnn {
 namespace {
 
 struct Build {
-  const KernelTable* table;
+  Isa isa;
   bool runs;
 };
 
@@ -25,7 +29,8 @@ const std::vector<Build>& builds() {
     __builtin_cpu_init();
 #endif
     return std::vector<Build>{
-#define PYRNN_ENTRY(name, condition) {&name::table, static_cast<bool>(condition)},
+#define PYRNN_ENTRY(name, base, condition) \
+  {{#name, &base::table, name::precisions}, static_cast<bool>(condition)},
 #include "isa_list.inc"
 #undef PYRNN_ENTRY
     };
@@ -36,21 +41,21 @@ const std::vector<Build>& builds() {
 std::string all_names() {
   std::string names;
   for (const Build& build : builds()) {
-    names += (names.empty() ? "" : ", ") + std::string(build.table->isa);
+    names += (names.empty() ? "" : ", ") + std::string(build.isa.name);
   }
   return names;
 }
 
-const KernelTable& choose() {
+Isa choose() {
   const char* forced = std::getenv("PYRNN_ISA");
   if (forced == nullptr || *forced == '\0') {
     for (const Build& build : builds()) {
-      if (build.runs) return *build.table;
+      if (build.runs) return build.isa;
     }
     throw std::runtime_error("this processor runs none of " + all_names());
   }
   try {
-    return kernels_of(forced);
+    return isa_of(forced);
   } catch (const std::runtime_error& error) {
     throw std::runtime_error("PYRNN_ISA: " + std::string(error.what()));
   }
@@ -58,25 +63,25 @@ const KernelTable& choose() {
 
 }  // namespace
 
-std::vector<std::string> available_isas() {
-  std::vector<std::string> names;
+std::vector<Isa> available_isas() {
+  std::vector<Isa> isas;
   for (const Build& build : builds()) {
-    if (build.runs) names.emplace_back(build.table->isa);
+    if (build.runs) isas.push_back(build.isa);
   }
-  return names;
+  return isas;
 }
 
-const KernelTable& kernels_of(const std::string& isa) {
+Isa isa_of(const std::string& name) {
   for (const Build& build : builds()) {
-    if (isa != build.table->isa) continue;
-    if (!build.runs) throw std::runtime_error("this processor lacks " + isa);
-    return *build.table;
+    if (name != build.isa.name) continue;
+    if (!build.runs) throw std::runtime_error("this processor lacks " + name);
+    return build.isa;
   }
-  throw std::runtime_error("expected one of " + all_names() + ", got '" + isa + "'");
+  throw std::runtime_error("expected one of " + all_names() + ", got '" + name + "'");
 }
 
-const KernelTable& kernels() {
-  static const KernelTable& chosen = choose();
+const Isa& isa() {
+  static const Isa chosen = choose();
   return chosen;
 }
 

@@ -8,14 +8,22 @@
 
 namespace pyrnn {
 
-// Names of the builds that this processor can run, best first.
-std::vector<std::string> available_isas();
+struct Isa {
+  const char* name;
+  const KernelTable* table;     // its own, or that of an instruction set that it extends
+  const Precision* precisions;  // the last has no name
+};
 
-// The build of that name. Throws std::runtime_error where there is none, or the processor lacks it.
-const KernelTable& kernels_of(const std::string& isa);
+// Those that this processor can run, best first.
+std::vector<Isa> available_isas();
+
+// Throws std::runtime_error where there is none of that name, or the processor lacks it.
+Isa isa_of(const std::string& name);
 
 // Chooses once, at the first call. Throws std::runtime_error for a PYRNN_ISA that names no build or one
 // that the processor lacks.
-const KernelTable& kernels();
+const Isa& isa();
+
+inline const KernelTable& kernels() { return *isa().table; }
 
 }  // namespace pyrnn

@@ -26,11 +26,12 @@ constexpr double long_step = 128 * 1024;
 }  // namespace
 
 template <class T>
-Frozen<T>::Frozen(const CellKernels<T>& cell_, const FrozenKernels<T>& kernels_, Index input_size_,
+Frozen<T>::Frozen(const CellKernels<T>& cell_, const Precision* precision_, Index input_size_,
                   Index hidden_size_, Index columns_, int directions_,
                   const std::vector<Part<T>>& parts)
     : cell(cell_),
-      kernels(kernels_),
+      precision(precision_),
+      kernels(*(precision == nullptr ? cell.frozen : cell.reduced)),
       input_size(input_size_),
       hidden_size(hidden_size_),
       columns(columns_),
@@ -102,6 +103,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
       step.H = f.hidden_size;
       step.P = f.columns;
       step.packed = f.packed(k);
+      step.precision = f.precision;
       step.variant = f.variant(k);
       step.x = k == 0 ? nullptr : h_[1 - i] + (k - 1) * layer;
       step.h_prev = h_[i] + k * layer;

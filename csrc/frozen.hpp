@@ -15,7 +15,8 @@ namespace pyrnn {
 template <class T>
 class Frozen {
  public:
-  Frozen(const CellKernels<T>& cell, const FrozenKernels<T>& kernels, Index input_size,
+  // `precision` of the packed weights, null for T.
+  Frozen(const CellKernels<T>& cell, const Precision* precision, Index input_size,
          Index hidden_size, Index columns, int directions, const std::vector<Part<T>>& parts);
 
   [[nodiscard]] int parts() const { return static_cast<int>(packed_.size()); }
@@ -30,6 +31,7 @@ class Frozen {
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
   const CellKernels<T>& cell;
+  const Precision* const precision;
   const FrozenKernels<T>& kernels;
   const Index input_size, hidden_size;
   const Index columns;  // P, of h

@@ -1,16 +1,15 @@
 // What the build for one instruction set exports: a table of function pointers.
 #pragma once
 
-#include "shapes.hpp"
+#include "precision.hpp"
 #include "team.hpp"
 
 namespace pyrnn {
 
-// One cell with its weights packed beforehand, in one precision; x, states and results are T.
+// One cell with its weights packed beforehand, in T or in the reduced precision that a call names; x, states
+// and results are T.
 template <class T>
 struct FrozenKernels {
-  const char* precision;  // "float32", ...
-  Index max_depth;        // of I and H: above, sums could overflow
   std::size_t (*packed_bytes)(const Part<T>& part);
   // `packed` is aligned to a cache line.
   void (*pack)(const Part<T>& part, void* packed);
@@ -37,7 +36,7 @@ struct CellKernels {
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
   void (*backward)(const Backward<T>* calls, int count, bool chained, Team& team);
   const FrozenKernels<T>* frozen;
-  int frozen_count;
+  const FrozenKernels<T>* reduced;  // null: T has no reduced precision
 };
 
 template <class T>
@@ -57,19 +56,13 @@ struct DtypeKernels {
   void (*read)(const T* data, Index n, Index rounds, T* sink);
 };
 
-// A precision below float32, for the tests of its product.
-struct ReducedKernel {
-  const char* precision;  // "bfloat16", ...
-  Index max_depth;        // above, sums could overflow
-  void (*product)(const ReducedProduct& call, Team& team);
-};
-
 struct KernelTable {
   const char* isa;
   int vector_bytes;
   DtypeKernels<float> f32;
   DtypeKernels<double> f64;
-  ReducedKernel reduced[2];
+  // Of any of the precisions, for the tests of their products.
+  void (*reduced_product)(const ReducedProduct& call, Team& team);
 
   template <class T>
   const DtypeKernels<T>& of() const {

@@ -17,6 +17,8 @@ struct Shape {
   Index T, B, I, H;
 };
 
+struct Precision;  // precision.hpp
+
 // ONNX's list of activations, in the order of pyrnn/variants.py.
 enum class ActivationKind : int {
   tanh,
@@ -112,7 +114,8 @@ template <class T>
 struct Forward {
   Inputs<T> in;
   const void* packed;  // the weights as a frozen layer keeps them; null: packed from in.params
-  bool save;           // whether there is a tape
+  const Precision* precision;  // in which they are packed; null: T's
+  bool save;                   // whether there is a tape
   Tape<T> tape;
   T* y;    // [T, B, P]
   T* h_n;  // [B, P]
@@ -124,6 +127,7 @@ template <class T>
 struct Step {
   Index B, I, H, P;
   const void* packed;
+  const Precision* precision;  // in which they are packed; null: T's
   const T* x;                  // [B, I], null for tokens
   const std::int64_t* tokens;  // [B] or null
   const T* h_prev;             // [B, P]
@@ -141,6 +145,7 @@ struct Part {
   Index I, H, P;
   Params<T> params;
   Variant<T> variant;
+  const Precision* precision;  // null: T's
 };
 
 // Parameters as they come back out of their packed form, which has both biases summed.
@@ -201,6 +206,7 @@ struct Linear {
 
 // C = base + x W^T, x and W rounded to a reduced precision.
 struct ReducedProduct {
+  const Precision* precision;
   Index rows, depth, columns;
   int groups;
   const float* x;         // [rows, depth]

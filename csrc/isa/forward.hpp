@@ -42,7 +42,7 @@ class ForwardScan {
         H_(call.in.shape.H),
         P_(call.in.P),
         phases_(H_, P_, call.in.variant),
-        plan_(Plan::of((G * H_ * (I_ + P_) + phases_.work()) / Operand::speed, B_, T_,
+        plan_(Plan::of((G * H_ * (I_ + P_) + phases_.work()) / speed_of(call.precision), B_, T_,
                        panels_of<T>(H_), place.max_threads, phases_.meetings())),
         fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows && !phases_.parts() &&
                B_ >= rows_to_fuse * plan_.threads),
@@ -71,9 +71,10 @@ class ForwardScan {
 
   void carve(Carver& carver) {
     if (call_.packed != nullptr) {
-      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_, P_, call_.in.variant);
+      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_, P_, call_.in.variant,
+                                               call_.precision);
     } else {
-      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant,
+      weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant, nullptr,
                                            packs() && !gathers(), packs());
     }
     once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, P_));

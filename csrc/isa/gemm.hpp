@@ -29,10 +29,6 @@ constexpr Index most_bundled = panel_vectors == 1 ? 4 : 1;
 // columns from p / groups * panel_width on of block p % groups; the last of a block is padded with zeros.
 template <class T>
 struct Panels {
-  static constexpr const char* precision = sizeof(T) == sizeof(float) ? "float32" : "float64";
-  static constexpr Index max_depth = PTRDIFF_MAX;
-  static constexpr int speed = 1;  // as ReducedPanels has it
-
   T* data;
   Index depth;    // K
   Index columns;  // of one block

@@ -5,6 +5,7 @@
 // whatever the format and the ISA. An element of C is one chain over ascending k, as in gemm.hpp.
 #pragma once
 
+#include "../precision.hpp"
 #include "gemm.hpp"
 
 #if defined(__x86_64__)
@@ -13,8 +14,6 @@
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
-
-using Word = std::int32_t;
 
 template <class Format>
 constexpr int per_word = static_cast<int>(sizeof(Word) / sizeof(typename Format::Value));
@@ -58,7 +57,7 @@ void encode(const float* a, Index n, typename Format::Scale scale, Word* words) 
 
 // A row of A as the product wants it: the header, then each plane of its words.
 template <class Format>
-PYRNN_INLINE Index operand_words(Index depth) {
+Index operand_words(Index depth) {
   return Format::operand_header + Format::planes * words_of<Format>(depth);
 }
 
@@ -88,18 +87,8 @@ void prepare(const float* a, Index depth, Word* operand) {
 // W^T, W [groups * columns, depth]: [panel][line][panel_width], the lines of a panel being its header's and
 // then words_of(depth). Panels alternate between the groups as in Panels, and so do the columns of C.
 template <class Format>
-struct ReducedPanels {
-  static constexpr const char* precision = Format::precision;
-  static constexpr Index max_depth = Format::max_depth;
-  // Weights that are read, or multiplied, in the time of one float32.
-  static constexpr int speed = per_word<Format>;
-  Word* data;
-  Index depth;    // K
-  Index columns;  // of one block
-  int groups;
-  Index start[4];                  // column of C where the panels of a block start,
-  Index step = panel_width<Word>;  // and from one of them to the next
-  bool padded = false;             // whether C has room for whole panels
+struct ReducedPanels : ReducedMatrix {
+  explicit ReducedPanels(const ReducedMatrix& matrix) : ReducedMatrix(matrix) {}
 
   PYRNN_INLINE Index count() const { return groups * panels_of<Word>(columns); }
   PYRNN_INLINE Index lines() const { return Format::header + words_of<Format>(depth); }
@@ -122,7 +111,8 @@ struct ReducedPanels {
 
 // Panels [first, last) of w [groups * columns, depth]; columns that fill the last panel are zeros.
 template <class Format>
-void pack_transposed(const ReducedPanels<Format>& b, const float* w, Index first, Index last) {
+void pack_reduced(const ReducedMatrix& matrix, const float* w, Index first, Index last) {
+  const ReducedPanels<Format> b(matrix);
   constexpr Index width = panel_width<Word>, words_at_once = 64,
                   at_once = words_at_once * per_word<Format>;
   for (Index p = first; p < last; ++p) {
@@ -147,14 +137,9 @@ void pack_transposed(const ReducedPanels<Format>& b, const float* w, Index first
 
 // --- the product -----------------------------------------------------------------------------------------
 
-// Rows of A, prepared, and of C.
-struct ReducedRows {
-  const Word* a;  // [rows, stride]
-  Index stride;   // operand_words
-  float* const* c;
-
-  PYRNN_INLINE const Word* row(Index r) const { return a + r * stride; }
-};
+PYRNN_INLINE const Word* operand_of(const ReducedRows& rows, Index r) {
+  return rows.a + r * rows.stride;
+}
 
 // Most rows of a tile. With 16 registers, of 4 x 2 vectors: 8 sums, the planes of 2 vectors, a broadcast.
 constexpr int reduced_rows = vector_registers == 32 ? 6 : 4;
@@ -185,7 +170,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
   }
 
   const Word* a[R];
-  for (int r = 0; r < R; ++r) a[r] = rows.row(r) + Format::operand_header;
+  for (int r = 0; r < R; ++r) a[r] = operand_of(rows, r) + Format::operand_header;
   const Word* line = head + Format::header * panel_width<Word>;
   for (Index k = 0; k < words; ++k, line += panel_width<Word>) {
     if constexpr (R <= 2) {
@@ -232,7 +217,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
   }
 
   const auto finish = [&](int r, int i, typename Format::Sum of, const Vec<float>& before) {
-    return Format::result(before, of, head + place(i), rows.row(r));
+    return Format::result(before, of, head + place(i), operand_of(rows, r));
   };
   // Panels to the right are the ones that may be narrow.
   if (b.filled(p + P - 1) == panel_width<Word>) {
@@ -294,12 +279,11 @@ void reduced_tile_of(Index n, const ReducedRows& rows, const ReducedPanels<Forma
   reduced_panels<Format, R, W, N / W>(rows, b, first, last, base_row);
 }
 
-// C = base + A W^T for `count` rows and panels [first, last); the base is one row for all or C itself.
-template <Base base, class Format>
-void multiply(Index count, const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
-              Index last, const float* base_row = nullptr) {
-  static_assert(base != Base::zero);
+template <class Format>
+void multiply_reduced(Index count, const ReducedRows& rows, const ReducedMatrix& matrix,
+                      Index first, Index last, const float* base_row) {
   if (count == 0 || first >= last) return;
+  const ReducedPanels<Format> b(matrix);
   const Index tiles = ceil_div(count, reduced_rows);
   // All rows pass over a few panels, as many as a tile takes, which come from L2 once in each tile.
   const Index some = tiles == 1 ? last - first : ceil_div(4, panel_vectors);
@@ -307,8 +291,8 @@ void multiply(Index count, const ReducedRows& rows, const ReducedPanels<Format>&
     Index row = 0;
     for (Index i = 0; i < tiles; ++i) {
       const Index n = (count - row) / (tiles - i);
-      reduced_tile_of(n, {rows.row(row), rows.stride, rows.c + row}, b, p, min(last, p + some),
-                      base_row);
+      reduced_tile_of(n, {operand_of(rows, row), rows.stride, rows.c + row}, b, p,
+                      min(last, p + some), base_row);
       row += n;
     }
   }

@@ -1,14 +1,11 @@
 // One product of reduced precision from float32 arrays, packed for the call: for the tests of the formats.
 #pragma once
 
-#include "bfloat16.hpp"
-#include "int8.hpp"
-#include "scan.hpp"
+#include "operands.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-template <class Format>
 class ProductOf {
  public:
   static void run(const ReducedProduct& call, Team& team) {
@@ -27,40 +24,38 @@ class ProductOf {
   explicit ProductOf(const ReducedProduct& call) : call_(call) {}
 
   void carve(Carver& carver) {
-    panels_ = {nullptr, call_.depth, call_.columns, call_.groups, {}};
-    for (int g = 0; g < call_.groups; ++g) panels_.start[g] = g * call_.columns;
-    panels_.data = carver.take<Word>(panels_.size());
-    operands_ = carver.take<Word>(call_.rows * operand_words<Format>(call_.depth));
+    matrix_ = {nullptr, call_.depth,       call_.columns, call_.groups,
+               {},      panel_width<Word>, false,         call_.precision};
+    for (int g = 0; g < call_.groups; ++g) matrix_.start[g] = g * call_.columns;
+    take_panels(matrix_, carver);
+    operands_ = carver.take<Word>(call_.rows * prepared_words(matrix_));
+    a_ = carver.take<const float*>(call_.rows);
     c_ = carver.take<float*>(call_.rows);
   }
 
   void work(Worker& worker) const {
-    const Range own = part(panels_.count(), worker.index, worker.count);
-    pack_transposed(panels_, call_.w, own.first, own.last);
+    const Index panels = call_.groups * panels_of<Word>(call_.columns);
+    const Range own = part(panels, worker.index, worker.count);
+    pack_transposed(matrix_, call_.w, own.first, own.last);
     const Range rows = part(call_.rows, worker.index, worker.count);
     for (Index row = rows.first; row < rows.last; ++row) {
-      Word* const operand = operands_ + row * operand_words<Format>(call_.depth);
-      prepare<Format>(call_.x + row * call_.depth, call_.depth, operand);
+      a_[row] = call_.x + row * call_.depth;
       c_[row] = call_.c + row * call_.groups * call_.columns;
     }
+    const Index stride = prepared_words(matrix_);
+    prepared(matrix_, rows.size(), a_ + rows.first, c_ + rows.first,
+             operands_ + rows.first * stride);
     if (!worker.barrier()) return;
-    const ReducedRows all{operands_, operand_words<Format>(call_.depth), c_};
-    if (call_.base_row == nullptr) {
-      multiply<Base::self>(call_.rows, all, panels_, own.first, own.last);
-    } else {
-      multiply<Base::row>(call_.rows, all, panels_, own.first, own.last, call_.base_row);
-    }
+    multiply<Base::row>(call_.rows, ReducedRows{operands_, stride, c_}, matrix_, own.first,
+                        own.last, call_.base_row);
   }
 
   const ReducedProduct& call_;
-  ReducedPanels<Format> panels_{};
+  ReducedMatrix matrix_{};
   Word* operands_ = nullptr;  // [rows, operand_words]
+  const float** a_ = nullptr;
   float** c_ = nullptr;
 };
-
-template <class Format>
-constexpr ReducedKernel reduced_kernel = {Format::precision, Format::max_depth,
-                                          &ProductOf<Format>::run};
 
 }  // namespace
 }  // namespace pyrnn::PYRNN_ISA

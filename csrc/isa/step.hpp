@@ -13,7 +13,7 @@ class StackStep {
   // `I` is the largest of the layers.
   static std::size_t bytes(Index B, const Part<T>& part) {
     Carver measure;
-    StackStep(nullptr, 0, measure, B, part.I, part.H, part.P, part.variant);
+    StackStep(nullptr, 0, measure, B, part);
     return measure.used();
   }
 
@@ -22,10 +22,11 @@ class StackStep {
     const Index B = layers[0].B, H = layers[0].H, P = layers[0].P;
     Index I = 0;
     for (int i = 0; i < count; ++i) I = max(I, layers[i].I);
-    StackStep step(layers, count, carver, B, I, H, P, layers[0].variant);
+    StackStep step(layers, count, carver, B, {I, H, P, {}, layers[0].variant, layers[0].precision});
     if (B == 0) return;
     const Structure<Cell, T> phases(H, P, layers[0].variant);
-    const Index weights = (G * H * (layers[0].I + P) + phases.work()) / Operand::speed;
+    const Index weights =
+        (G * H * (layers[0].I + P) + phases.work()) / speed_of(layers[0].precision);
     const int most = max_threads(weights * B);
     const Plan plan = most == 1 ? Plan{1, false}
                                 : Plan::of(weights, B, 1, panels_of<T>(H), most, phases.meetings());
@@ -45,6 +46,7 @@ class StackStep {
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
   static constexpr Index W = panel_width<T>;
+  static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
   // Row pointers stand on the stack of each thread; weights are read once for this many rows.
   static constexpr Index rows_at_once = 64;
   // The products of a step go block by block of units, a tile of one row each, so that they can be walked
@@ -54,24 +56,26 @@ class StackStep {
   // OpenMP is not asked where one thread is all that is worth it.
   static int max_threads(Index work) {
     if (work < 100'000) return 1;
-    return Operand::speed == 1 ? Team::max_threads() : int(min(most_workers, Team::max_threads()));
+    return exact ? Team::max_threads() : int(min(most_workers, Team::max_threads()));
   }
 
   // Every worker prepares the rows itself, in room for this many workers.
   static constexpr int most_workers = 16;
 
-  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, Index I, Index H, Index P,
-            const Variant<T>& variant)
+  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, const Part<T>& part)
       : layers_(layers), count_(count) {
+    const Index H = part.H;
     Operand input{}, hidden{};
-    input.depth = I;
-    hidden.depth = P;
+    start_matrix(input, part.precision);
+    start_matrix(hidden, part.precision);
+    input.depth = part.I;
+    hidden.depth = part.P;
     x_words_ = min(B, rows_at_once) * prepared_words(input);
     h_words_ = min(B, rows_at_once) * prepared_words(hidden);
     prepared_ = carver.take<std::int32_t>(most_workers * (x_words_ + h_words_));
     sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
-    const Structure<Cell, T> phases(H, P, variant);
+    const Structure<Cell, T> phases(H, part.P, part.variant);
     for (T*& raw : raw_) {
       raw = phases.norm ? carver.take<T>(B * sums_of_a_row<Cell, T>(H)) : nullptr;
     }
@@ -84,7 +88,8 @@ class StackStep {
   void work(Worker& worker) {
     for (int i = 0; i < count_; ++i) {
       const Step<T>& layer = layers_[i];
-      const auto weights = Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant);
+      const auto weights =
+          Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant, layer.precision);
       const Share share = Share::by_units<T>(layer.B, layer.H, layer.P, worker);
       const bool last_layer = i + 1 == count_;
       const bool go_on = for_phases<Cell>([&](auto phase_constant) {

@@ -1,5 +1,5 @@
-// Compiled once for each ISA of the list in CMakeLists.txt, with PYRNN_ISA its name. Exports one table;
-// everything else is local to this object.
+// Compiled once for each ISA of the list in CMakeLists.txt that does not share the table of another, with
+// PYRNN_ISA its name. Exports one table; everything else is local to this object.
 #include "../kernels.hpp"
 #include "backward_phases.hpp"
 #include "backward_sums.hpp"
@@ -13,33 +13,22 @@
 #include "mgu.hpp"
 #include "probe.hpp"
 #include "reduced_product.hpp"
-#include "reduced_weights.hpp"
 #include "step.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
 template <class Cell, class T, class Operand>
-constexpr FrozenKernels<T> frozen_kernels = {Operand::precision,
-                                             Operand::max_depth,
-                                             &Frozen<Cell, T, Operand>::bytes,
-                                             &Frozen<Cell, T, Operand>::pack,
-                                             &Frozen<Cell, T, Operand>::unpack,
-                                             &ForwardScan<Cell, T, Operand>::run,
-                                             &StackStep<Cell, T, Operand>::bytes,
-                                             &StackStep<Cell, T, Operand>::run};
+constexpr FrozenKernels<T> frozen_kernels = {
+    &Frozen<Cell, T, Operand>::bytes,    &Frozen<Cell, T, Operand>::pack,
+    &Frozen<Cell, T, Operand>::unpack,   &ForwardScan<Cell, T, Operand>::run,
+    &StackStep<Cell, T, Operand>::bytes, &StackStep<Cell, T, Operand>::run};
 
-// The precisions of frozen weights, by the dtype of x and y: a new one is one more line.
 template <class Cell, class T>
-constexpr FrozenKernels<T> precisions[] = {
-    frozen_kernels<Cell, T, Panels<T>>,
-};
+constexpr const FrozenKernels<T>* reduced_kernels = nullptr;
 template <class Cell>
-constexpr FrozenKernels<float> precisions<Cell, float>[] = {
-    frozen_kernels<Cell, float, Panels<float>>,
-    frozen_kernels<Cell, float, ReducedPanels<Bfloat16>>,
-    frozen_kernels<Cell, float, ReducedPanels<Int8>>,
-};
+constexpr const FrozenKernels<float>* reduced_kernels<Cell, float> =
+    &frozen_kernels<Cell, float, ReducedMatrix>;
 
 // `own`: its activation, where a variant does not say another.
 template <class Cell, class T>
@@ -53,8 +42,8 @@ constexpr CellKernels<T> kernels_of(const char* name = Cell::name,
           Cell::tapes_h,
           &ForwardScan<Cell, T>::run,
           &BackwardScan<Cell, T>::run,
-          precisions<Cell, T>,
-          static_cast<int>(sizeof(precisions<Cell, T>) / sizeof(FrozenKernels<T>))};
+          &frozen_kernels<Cell, T, Panels<T>>,
+          reduced_kernels<Cell, T>};
 }
 
 // The cells that exist: a new one is one more line.
@@ -89,10 +78,7 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 #define PYRNN_STRING(x) PYRNN_STRING_(x)
 
 extern const KernelTable table;
-const KernelTable table = {PYRNN_STRING(PYRNN_ISA),
-                           vector_bytes,
-                           dtype_kernels<float>,
-                           dtype_kernels<double>,
-                           {reduced_kernel<Bfloat16>, reduced_kernel<Int8>}};
+const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
+                           dtype_kernels<double>, &ProductOf::run};
 
 }  // namespace pyrnn::PYRNN_ISA

@@ -1,62 +1,17 @@
 // A layer's parameters as the products read them: the biases summed, W_ih^T and the W_hh^T of each phase
 // packed. They lie in the scratch of one call, or in a buffer that many calls share (a frozen layer).
-//
-// The type of `Operand`, a packed matrix, is the precision: Panels<T> keeps the values themselves. Another
-// one brings the functions of the same names: take_panels, pack_transposed, unpack_transposed, prepared,
-// prepared_words, multiply and add_line.
 #pragma once
 
+#include "operands.hpp"
 #include "structure.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-template <class T>
-void take_panels(Panels<T>& b, Carver& carver) {
-  b.data = carver.take<T>(b.size());
-}
-
-// The W that pack_transposed packed.
-template <class T>
-void unpack_transposed(const Panels<T>& b, T* w) {
-  for (Index p = 0; p < b.count(); ++p) {
-    T* const to = w + (p % b.groups * b.columns + p / b.groups * panel_width<T>)*b.depth;
-    const T* const from = b.panel(p);
-    const Index next = b.line_step(p);
-    for (int column = 0; column < b.width(p); ++column) {
-      for (Index k = 0; k < b.depth; ++k) to[column * b.depth + k] = from[k * next + column];
-    }
-  }
-}
-
-// sums = base + row k of B, in the columns of panel p: the product with a one-hot vector.
-template <class T>
-PYRNN_INLINE void add_line(const Panels<T>& b, Index p, Index k, const T* base, T* sums) {
-  const Index column = b.column(p);
-  const T* const line = b.panel(p) + k * b.line_step(p);
-  for (int v = 0; v < panel_vectors; ++v) {
-    const Index at = column + v * lanes<T>;
-    store(sums + at, load(base + at) + load(line + v * lanes<T>));
-  }
-}
-
 // Values of a row of sums: blocks of whole panels.
 template <class Cell, class T>
 PYRNN_INLINE Index sums_of_a_row(Index hidden) {
   return panels_of<T>(hidden) * Cell::columns * panel_width<T>;
-}
-
-// 32-bit words that a row of A takes once it is prepared for the product: none, it is read as it is.
-template <class T>
-PYRNN_INLINE Index prepared_words(const Panels<T>&) {
-  return 0;
-}
-
-// n rows of A as the product takes them; `buffer` is [n, prepared_words].
-template <class T>
-PYRNN_INLINE RowPointers<T> prepared(const Panels<T>&, Index, const T* const* a, T* const* c,
-                                     std::int32_t*) {
-  return {a, 1, c};
 }
 
 template <class Cell, class T, class Operand = Panels<T>>
@@ -74,10 +29,11 @@ struct Weights {
   Weights() = default;
   // All of them one after the other; a matrix that is not packed has its shape and no memory.
   Weights(Carver& carver, Index I, Index H, Index P, const Variant<T>& variant,
-          bool packs_input = true, bool packs_hidden = true)
+          const Precision* precision, bool packs_input = true, bool packs_hidden = true)
       : structure(H, P, variant) {
     bias = carver.take<T>(sums_of_a_row<Cell, T>(H));
-    const auto shape = [H](Operand& b, Index depth, int groups) {
+    const auto shape = [H, precision](Operand& b, Index depth, int groups) {
+      start_matrix(b, precision);
       b.depth = depth;
       b.columns = H;
       b.groups = groups;
@@ -97,9 +53,10 @@ struct Weights {
     base = structure.norm ? structure.zeros : bias;
   }
   // Those of a buffer that was packed before.
-  static Weights of(const void* packed, Index I, Index H, Index P, const Variant<T>& variant) {
+  static Weights of(const void* packed, Index I, Index H, Index P, const Variant<T>& variant,
+                    const Precision* precision) {
     Carver carver(const_cast<void*>(packed));
-    return Weights(carver, I, H, P, variant);
+    return Weights(carver, I, H, P, variant, precision);
   }
 
   // What is small. The hidden side's bias joins its column; a column of W_hh alone has only that.
@@ -139,9 +96,7 @@ struct Weights {
 
   // sums = base + the column of W_ih that a one-hot vector would select.
   void gather(std::int64_t token, T* sums, Range panels) const {
-    for (Index p = panels.first; p < panels.last; ++p) {
-      add_line(input, p, static_cast<Index>(token), base, sums);
-    }
+    add_line(input, panels.first, panels.last, static_cast<Index>(token), base, sums);
   }
 };
 
@@ -151,11 +106,11 @@ struct Frozen {
   using Packed = Weights<Cell, T, Operand>;
 
   static Packed at(const void* packed, const Part<T>& part) {
-    return Packed::of(packed, part.I, part.H, part.P, part.variant);
+    return Packed::of(packed, part.I, part.H, part.P, part.variant, part.precision);
   }
   static std::size_t bytes(const Part<T>& part) {
     Carver measure;
-    Packed(measure, part.I, part.H, part.P, part.variant);
+    Packed(measure, part.I, part.H, part.P, part.variant, part.precision);
     return measure.used();
   }
   static void pack(const Part<T>& part, void* packed) {
