@@ -79,13 +79,20 @@ def test_tests_of_keras_pass(backend: str, tmp_path: Path) -> None:
     assert set(found["handed_back"]) <= expected
 
 
+# Keras's NumPy backend has no gradients; docstrings choose that backend.
+CHECKED = [
+    (path.stem, backend)
+    for path in sorted(CASES.glob("check_*.py"))
+    for backend in ("numpy", "torch")
+    if (path.stem, backend) not in {("check_training", "numpy"), ("check_doctests", "torch")}
+]
+
+
 @needs_keras
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
-@pytest.mark.parametrize("path", sorted(CASES.glob("check_*.py")), ids=lambda path: path.stem)
-def test_cases(path: Path, backend: str) -> None:
+@pytest.mark.parametrize(("name", "backend"), CHECKED)
+def test_cases(name: str, backend: str) -> None:
     backend_or_skip(backend)
-    output = run_pytest(backend, CASES, path.name)
-    assert " passed" in output or "skipped" in output
+    assert " passed" in run_pytest(backend, CASES, f"{name}.py")
 
 
 @needs_keras
