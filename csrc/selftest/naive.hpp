@@ -206,7 +206,7 @@ class Naive {
     add(one_hot, static_cast<Index>(p_.tokens[static_cast<std::size_t>(place)]), 1);
     return one_hot;
   }
-  // r * h_{t-1} of the reset-before GRU.
+  // What the last rows of W_hh multiply where they wait for the first gate.
   Values reset(const Step& s) const {
     Values v = zeros(H_);
     for (Index u = 0; u < H_; ++u) add(v, u, at(s.gate, u) * at(s.h_prev, u));
@@ -236,6 +236,8 @@ class Naive {
         const double a = at(s.gate, u) + at(s.a_h, u);
         s.h[static_cast<std::size_t>(u)] = p_.cell == "rnn_relu" ? std::fmax(a, 0.0) : std::tanh(a);
       }
+    } else if (G_ == 2) {
+      step_mgu(s);
     } else {
       step_gru(s);
     }
@@ -256,6 +258,19 @@ class Naive {
       const double n = std::tanh(at(s.gate, 2 * H_ + u) + r * at(q, u));
       s.gate[static_cast<std::size_t>(2 * H_ + u)] = n;
       s.h[static_cast<std::size_t>(u)] = (1 - z) * n + z * at(s.h_prev, u);
+    }
+  }
+
+  void step_mgu(Step& s) const {
+    for (Index u = 0; u < H_; ++u) {
+      s.gate[static_cast<std::size_t>(u)] = sigmoid(at(s.gate, u) + at(s.a_h, u));
+    }
+    Values q = part(p_.b_hh, H_, H_);
+    multiply(p_.w_hh, H_, H_, H_, reset(s), q);
+    for (Index u = 0; u < H_; ++u) {
+      const double f = at(s.gate, u), n = std::tanh(at(s.gate, H_ + u) + at(q, u));
+      s.gate[static_cast<std::size_t>(H_ + u)] = n;
+      s.h[static_cast<std::size_t>(u)] = (1 - f) * at(s.h_prev, u) + f * n;
     }
   }
 
@@ -307,6 +322,7 @@ class Naive {
     }
     da_h = da_x;
     if (G_ == 3 && !lstm_) back_gru(s, dh, da_x, da_h, direct);
+    if (G_ == 2) da_h = back_mgu(s, dh, da_x, direct);
     add_all(made_.db_ih, da_x);
     add_all(made_.db_hh, da_h);
     if (norm_) {
@@ -318,7 +334,8 @@ class Naive {
     Values dx = zeros(I);
     multiply_back(p_.w_ih, 0, G_ * H_, I, da_x, dx);
     add_all(made_.dx, dx, place * I);
-    const Index rows = p_.cell == "gru_reset_before" ? 2 * H_ : G_ * H_;
+    const bool waits = p_.cell == "gru_reset_before" || p_.cell == "mgu";
+    const Index rows = (waits ? G_ - 1 : G_) * H_;
     outer(made_.dw_hh, 0, rows, P_, da_h, s.h_prev);
     multiply_back(p_.w_hh, 0, rows, P_, da_h, direct);
     dh = direct;
@@ -349,6 +366,23 @@ class Naive {
     for (Index u = 0; !before && u < H_; ++u) {
       da_h[static_cast<std::size_t>(2 * H_ + u)] *= at(s.gate, u);
     }
+  }
+
+  Values back_mgu(const Step& s, const Values& dh, Values& da, Values& direct) {
+    for (Index u = 0; u < H_; ++u) {
+      const double n = at(s.gate, H_ + u);
+      add(da, H_ + u, at(dh, u) * at(s.gate, u) * (1 - n * n));
+    }
+    Values du = zeros(H_);
+    const Values dn = part(da, H_, H_);
+    multiply_back(p_.w_hh, H_, H_, H_, dn, du);
+    outer(made_.dw_hh, H_, H_, H_, dn, reset(s));
+    for (Index u = 0; u < H_; ++u) {
+      const double f = at(s.gate, u), h = at(s.h_prev, u), d = at(dh, u);
+      add(da, u, (d * (at(s.gate, H_ + u) - h) + at(du, u) * h) * f * (1 - f));
+      add(direct, u, d * (1 - f) + at(du, u) * f);
+    }
+    return da;
   }
 
   void back_lstm(const Step& s, const Values& dh, Values& dc, Values& da) {

@@ -207,7 +207,10 @@ void test_dtype(const KernelTable& table) {
   for (int i = 0; i < kernels.cell_count; ++i) {
     const CellKernels<T>& cell = kernels.cells[i];
     test_cell(table, cell, 0);
-    if (std::strcmp(cell.name, "gru_reset_before") == 0) continue;
+    // Those of two phases have no further ones.
+    if (std::strcmp(cell.name, "gru_reset_before") == 0 || std::strcmp(cell.name, "mgu") == 0) {
+      continue;
+    }
     for (unsigned phases = 1; phases < (cell.has_c ? 8u : 2u); ++phases) {
       test_cell(table, cell, phases);
     }
