@@ -142,7 +142,7 @@ def save_modules(
         "modules": json.dumps(built),
         "metadata": json.dumps(extra),
     }
-    _write(Path(path), _ordered(serialise(tensors, metadata=header)))
+    write_whole(Path(path), _ordered(serialise(tensors, metadata=header)))
 
 
 def load_modules(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -239,7 +239,7 @@ def _ordered(content: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + content[8 + size :]
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Replace the file at once, so that no reader meets half of it; a link stays a link."""
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

@@ -21,8 +21,10 @@ except ModuleNotFoundError as error:
         'pyrnn.onnx needs the package onnx: pip install "pyrnn-kernels[onnx]"', name="onnx"
     ) from None
 
+from .exporting import export
+from .loading import load
 from .operators import GRU, LSTM, RNN
 
-__all__ = ["reference_ops"]
+__all__ = ["export", "load", "reference_ops"]
 
 reference_ops = [RNN, GRU, LSTM]
