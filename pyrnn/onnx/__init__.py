@@ -23,8 +23,6 @@ except ModuleNotFoundError as error:
 
 from .exporting import export
 from .loading import load
-from .operators import GRU, LSTM, RNN
+from .operators import reference_ops
 
 __all__ = ["export", "load", "reference_ops"]
-
-reference_ops = [RNN, GRU, LSTM]

@@ -107,6 +107,9 @@ class LSTM(_Operator):
     _states = ("initial_h", "initial_c")
 
 
+reference_ops: list[type[OpRun]] = [RNN, GRU, LSTM]
+
+
 def _checked(settings: Settings, given: Mapping[str, Array]) -> dict[str, Array]:
     """W, R, B and P in the type that the kernels compute in."""
     w, r = given["W"], given["R"]
