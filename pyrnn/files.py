@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .layers import GRU, LSTM, MGU, RNN
 from .linear import Linear
 from .module import Module
@@ -120,8 +122,6 @@ def save_modules(
     >>> load_modules("model.safetensors")
     ({'rnn': GRU(3, 4), 'head': Linear(4, 3)}, {'vocabulary': 'abc'})
     """
-    from safetensors.numpy import save as serialise
-
     extra = dict(metadata or {})
     for key, text in extra.items():
         if not isinstance(key, str) or not isinstance(text, str):
@@ -135,14 +135,13 @@ def save_modules(
             raise TypeError(f"{name or 'layer'}: expected one of {wanted}, got {kind}")
         built[name] = {"class": kind, "arguments": module.arguments()}
         for parameter, array in module.state_dict().items():
-            native = array.astype(array.dtype.newbyteorder("="), copy=False)
-            tensors[_full_name(name, parameter)] = native
+            tensors[_full_name(name, parameter)] = array
     header = {
         "format": _FORMAT,
         "modules": json.dumps(built),
         "metadata": json.dumps(extra),
     }
-    write_whole(Path(path), _ordered(serialise(tensors, metadata=header)))
+    write_whole(Path(path), safetensors_of(tensors, header))
 
 
 def load_modules(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -172,7 +171,7 @@ def load_modules(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     See :func:`save_modules`.
     """
     where = os.fspath(path)
-    header, tensors = _read(where)
+    header, tensors = read_safetensors(where)
     if header.get("format") != _FORMAT:
         raise ValueError(
             f"{where}: not a pyrnn model: expected format {_FORMAT!r} in its metadata, "
@@ -215,7 +214,8 @@ def _json(where: str, header: Mapping[str, str], key: str) -> dict[str, Any]:
     return found
 
 
-def _read(where: str) -> tuple[dict[str, str], dict[str, Array]]:
+def read_safetensors(where: str) -> tuple[dict[str, str], dict[str, Array]]:
+    """Metadata and tensors."""
     from safetensors import SafetensorError, safe_open
 
     # safetensors reports a missing or unreadable file in words of its own.
@@ -227,6 +227,17 @@ def _read(where: str) -> tuple[dict[str, str], dict[str, Array]]:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
     except (SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: not a safetensors file of float arrays: {error}") from None
+
+
+def safetensors_of(tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> bytes:
+    """The content of a file."""
+    from safetensors.numpy import save as serialise
+
+    native = {
+        name: np.asarray(array, array.dtype.newbyteorder("="), order="C")
+        for name, array in tensors.items()
+    }
+    return _ordered(serialise(native, metadata=metadata))
 
 
 def _ordered(content: bytes) -> bytes:

@@ -25,6 +25,7 @@ MODULES = sorted(
 # A package of an extra -> what it needs.
 EXTRAS = {
     "pyrnn.onnx": "onnx",
+    "pyrnn.formats": "h5py",
 }
 
 

@@ -12,17 +12,12 @@ reference_ops : list of type
 
 from __future__ import annotations
 
-try:
-    import onnx as _onnx  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "onnx":
-        raise
-    raise ImportError(
-        'pyrnn.onnx needs the package onnx: pip install "pyrnn-kernels[onnx]"', name="onnx"
-    ) from None
+from ..extras import needed
 
-from .exporting import export
-from .loading import load
-from .operators import reference_ops
+needed("onnx", "onnx", "pyrnn.onnx")
+
+from .exporting import export  # noqa: E402
+from .loading import load  # noqa: E402
+from .operators import reference_ops  # noqa: E402
 
 __all__ = ["export", "load", "reference_ops"]
