@@ -20,6 +20,7 @@ _WHAT = {
     "sweep": "time over T, B, H and threads, with the slope",
     "load": "pyrnn beside a busy process, beside PyTorch's threads, and on denormal numbers",
     "variants": "each variant of a cell beside the plain one",
+    "onnx": "models in ONNX's reference evaluator, with pyrnn's operators and its own",
     "jitter": "the steps of a stream: median, percentiles, maximum",
     "figure": "draw the figures of --save's folder again",
 }
@@ -82,6 +83,10 @@ def _run(arguments: argparse.Namespace) -> None:
         import variants
 
         variants.report(threads, arguments.seconds or 0.5, part, folder)
+    elif arguments.what == "onnx":
+        import evaluators
+
+        evaluators.report(threads, arguments.seconds or 1.0, arguments.repeat, part, folder)
     elif arguments.what == "jitter":
         import jitter
         from report import chosen

@@ -9,7 +9,9 @@ from cases import Array, Problem
 from peer import Peer
 
 
-class _OnnxPeer(Peer):
+class OnnxPeer(Peer):
+    """Names of the outputs of such a model."""
+
     modes = ("infer",)
     dtypes = ("float32",)
     ragged = True
@@ -25,7 +27,7 @@ class _OnnxPeer(Peer):
         return named
 
 
-class OnnxRuntime(_OnnxPeer):
+class OnnxRuntime(OnnxPeer):
     name = "onnxruntime"
     needs = ("onnx", "onnxruntime")
 
@@ -56,7 +58,7 @@ class OnnxRuntime(_OnnxPeer):
         return self._named(result.copy_outputs_to_cpu())
 
 
-class OpenVino(_OnnxPeer):
+class OpenVino(OnnxPeer):
     name = "openvino"
     needs = ("onnx", "openvino")
 

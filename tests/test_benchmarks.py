@@ -18,6 +18,7 @@ sys.path.append(str(BENCH))
 
 from cases import DEFAULT, FULL, Case, problem  # noqa: E402
 from compare import Mismatch, alternate, authority, verify  # noqa: E402
+from evaluators import KINDS as EVALUATORS  # noqa: E402
 from jitter import steps, summary  # noqa: E402
 from load import worst  # noqa: E402
 from machine import SIZES, Limits, text  # noqa: E402
@@ -40,11 +41,12 @@ SMALL = [
 ]
 
 
-PAIRS = [(kind, case) for kind in PEERS for case in SMALL if kind.supports(case)]
+KINDS = (*PEERS, *EVALUATORS[:2])
+PAIRS = [(kind, case) for kind in KINDS for case in SMALL if kind.supports(case)]
 
 
 @pytest.mark.parametrize(
-    ("kind", "case"), PAIRS, ids=[f"{kind.name}-{case.name}" for kind, case in PAIRS]
+    ("kind", "case"), PAIRS, ids=[f"{kind.__name__}-{case.name}" for kind, case in PAIRS]
 )
 def test_every_library_computes_the_case(kind: Any, case: Case) -> None:
     if (module := kind.missing()) is not None:

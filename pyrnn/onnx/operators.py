@@ -39,6 +39,7 @@ class _Operator(OpRun):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._kept: _Kept | None = None
+        self._settings: Settings | None = None
 
     def _run(
         self,
@@ -52,7 +53,11 @@ class _Operator(OpRun):
         P: Array | None = None,
         **attributes: Any,
     ) -> tuple[Array, ...]:
-        settings = settings_of(type(self).__name__, attributes)
+        settings = self._settings
+        if settings is None:
+            settings = settings_of(type(self).__name__, attributes)
+            if not self.has_linked_attribute:  # which each call of a function may set otherwise
+                self._settings = settings
         packed = self._packed(settings, (W, R, B, P))
         x = _of_type("X", X, W.dtype, packed)
         if x.ndim != 3 or x.shape[2] != W.shape[2]:
@@ -69,8 +74,8 @@ class _Operator(OpRun):
         lengths = _lengths(sequence_lens, seq_len, batch_size)
         y, last = packed(x, states, lengths)
         # As ONNX Runtime: of a row without a step the final state is 0, whatever the initial one.
-        empty = np.full(batch_size, seq_len == 0) if lengths is None else lengths == 0
-        if empty.any():
+        if seq_len == 0 or (lengths is not None and not lengths.all()):
+            empty = slice(None) if seq_len == 0 else lengths == 0
             for state in last:
                 state[:, empty] = 0
         if settings.batch_first:

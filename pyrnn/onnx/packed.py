@@ -92,9 +92,11 @@ class Packed:
             first = 1 if self.directions == 1 and self.parts[0].reverse else 0
             of_parts = [[state[k] for state in states] for k in range(self.directions)]
             made = self._packed.forward(first, x, of_parts, lengths)
+        if len(made) == 1:
+            y, *after = made[0]
+            return y[:, None], [state[None] for state in after[: len(states)]]
         ys, *afters = zip(*made, strict=True)
-        y = ys[0][:, None] if len(ys) == 1 else np.stack(ys, axis=1)
-        return y, [np.stack(after) for after in afters[: len(states)]]
+        return np.stack(ys, axis=1), [np.stack(after) for after in afters[: len(states)]]
 
     def _run_part(
         self, k: int, x: Array, states: list[Array], lengths: Array | None
