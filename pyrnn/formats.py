@@ -186,7 +186,11 @@ def write_keras(
 
     Examples
     --------
-    See :func:`read_keras`.
+    >>> import pyrnn
+    >>> from pyrnn.formats import write_keras
+    >>> from pyrnn.weights import to_keras
+    >>> weights = {"layers/gru/cell": to_keras(pyrnn.GRU(3, 4, rng=0).params, "gru")}
+    >>> write_keras("model.weights.h5", weights)
     """
     where = os.fspath(path)
     h5py = needed("h5py", "h5", where)

@@ -329,7 +329,8 @@ def from_onnx(
     cell : {"rnn", "gru", "lstm"}
     input_forget : bool
         ONNX couples f = 1 - i, pyrnn i = 1 - f. The result is a coupled LSTM, gates f, g, o, whose
-        f rows are ONNX's i rows negated: 1 - sigmoid(a) = sigmoid(-a). ONNX ignores its f rows.
+        f rows are ONNX's i rows negated: 1 - sigmoid(a) = sigmoid(-a). With other gate activations
+        that is another cell. ONNX ignores its f rows.
 
     Examples
     --------

@@ -15,6 +15,10 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs ONNX, which is not installed")
 
+# The runtime that the tests were written with; an RNN of earlier ones leaves in the padding of Y
+# whatever was in that memory.
+RUNTIME = (1, 32)
+
 Array = npt.NDArray[Any]
 Inputs = dict[str, Array | None]
 
@@ -217,6 +221,12 @@ def model_of(
         [tensor(name, given[name], raw) for name in constants if name in given],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def runtime_fills_padding(kind: str) -> bool:
+    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    version = tuple(int(number) for number in runtime.__version__.split(".")[:2])
+    return kind != "RNN" or version >= RUNTIME
 
 
 def tensor(name: str, array: Array, raw: bool) -> Any:

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,6 +39,10 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 PUBLIC = dict(public(pyrnn))
+# Packages of an extra, and what they need.
+for extra, needed in (("pyrnn.onnx", "onnx"), ("pyrnn.formats", "h5py")):
+    if find_spec(needed):
+        PUBLIC |= dict(public(import_module(extra)))
 
 
 def section(doc: str, title: str) -> bool:

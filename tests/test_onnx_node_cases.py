@@ -25,8 +25,8 @@ def node_cases() -> list[Any]:
 CASES = node_cases()
 
 
-def test_there_are_eighteen() -> None:
-    assert len(CASES) == 18
+def test_there_are_cases() -> None:
+    assert len(CASES) >= 17  # 18 in onnx 1.23
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -1,6 +1,6 @@
 """ONNX: recurrent nodes run by pyrnn inside any model, layers read from models and written to them.
 
-Needs the package ``onnx`` (``pip install "pyrnn-kernels[onnx]"``), 1.16 or newer.
+Needs the package ``onnx`` (``pip install "pyrnn-kernels[onnx]"``), 1.19 or newer.
 
 Attributes
 ----------

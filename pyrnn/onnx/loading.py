@@ -81,7 +81,12 @@ def load(
 
     Examples
     --------
-    See :func:`export`.
+    >>> import pyrnn
+    >>> from pyrnn.onnx import export, load
+    >>> export(pyrnn.LSTM(3, 4, bidirectional=True, rng=0), "model.onnx")
+    >>> layer = load("model.onnx")["lstm_l0"]
+    >>> layer
+    LSTM(3, 4, bidirectional=True)
     """
     model = path_or_model
     if not isinstance(model, ModelProto):
