@@ -1,0 +1,119 @@
+"""The layer for autograd: arrays on the memory of tensors, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..tape import Array
+from . import passes
+from .passes import Inputs
+from .plan import Plan
+
+
+def array(tensor: Any) -> Array:
+    """On the memory of the tensor."""
+    return tensor.detach().numpy()  # type: ignore[no-any-return]
+
+
+def inputs_of(
+    plan: Plan, x: Any, states: Sequence[Any], params: Sequence[Any], lengths: Any, seed: int
+) -> Inputs:
+    return Inputs(
+        array(x),
+        [array(state) for state in states],
+        [array(param) for param in params],
+        None if lengths is None else array(lengths),
+        seed,
+    )
+
+
+class Recurrent(torch.autograd.Function):
+    """(plan, seed, lengths, count of states given, x, states and parameters) -> y, h_n (, c_n)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, plan: Plan, seed: int, lengths: Any, given: int, x: Any, *others: Any
+    ) -> tuple[Any, ...]:
+        inputs = inputs_of(plan, x, others[:given], others[given:], lengths, seed)
+        results, kept = passes.forward(plan, inputs)
+        ctx.plan, ctx.seed, ctx.lengths, ctx.given = plan, seed, lengths, given
+        # x and the weights are not copied: autograd refuses a backward pass after they changed.
+        ctx.save_for_backward(x, *others, *map(torch.from_numpy, kept))
+        ctx.set_materialize_grads(False)
+        return tuple(map(torch.from_numpy, results))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any, *dlast: Any) -> tuple[Any, ...]:
+        plan, given = ctx.plan, ctx.given
+        x, *saved = ctx.saved_tensors
+        count = len(ctx.needs_input_grad) - 5
+        others, kept = saved[:count], saved[count:]
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+            grads = again(ctx, [x, *others], (dy, *dlast))
+            return None, None, None, None, *grads
+        inputs = inputs_of(plan, x, others[:given], others[given:], ctx.lengths, ctx.seed)
+        made = passes.backward(
+            plan,
+            inputs,
+            [array(one) for one in kept],
+            None if dy is None else array(dy),
+            [None if one is None else array(one) for one in dlast],
+        )
+        dx, dstates, dparams = made
+        arrays = [dx, *dstates[:given], *dparams]
+        return None, None, None, None, *map(torch.from_numpy, arrays)
+
+
+def again(ctx: Any, tensors: Sequence[Any], doutputs: Sequence[Any]) -> list[Any]:
+    """Gradients that have gradients themselves: PyTorch's own operations, run anew.
+
+    Raises
+    ------
+    RuntimeError
+        With dropout, whose masks those operations would draw differently.
+    """
+    if ctx.plan.dropout:
+        raise RuntimeError(
+            "create_graph: pyrnn.torch has no second derivatives through dropout between layers; "
+            "call eval() or set dropout=0, or use the layer of torch.nn"
+        )
+    given = ctx.given
+    x, states, params = tensors[0], tensors[1 : 1 + given], tensors[1 + given :]
+    differentiable = torch.is_grad_enabled()
+    wanted = [i for i, need in enumerate(ctx.needs_input_grad[4:]) if need]
+    with torch.enable_grad():
+        outputs = own_forward(ctx.plan, x, states, params, ctx.lengths)
+        pairs = [(y, dy) for y, dy in zip(outputs, doutputs, strict=True) if dy is not None]
+        found = torch.autograd.grad(
+            [y for y, _ in pairs],
+            [tensors[i] for i in wanted],
+            [dy for _, dy in pairs],
+            create_graph=differentiable,
+            allow_unused=True,
+        )
+    grads: list[Any] = [None] * len(tensors)
+    for i, grad in zip(wanted, found, strict=True):
+        grads[i] = grad
+    return grads
+
+
+def own_forward(
+    plan: Plan, x: Any, states: Sequence[Any], params: Sequence[Any], lengths: Any
+) -> list[Any]:
+    """y, h_n and c_n by PyTorch's kernels."""
+    if not states:
+        rows, batch = plan.num_layers * (1 + plan.bidirectional), x.shape[1]
+        sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: plan.states]
+        states = [x.new_zeros(rows, batch, size) for size in sizes]
+    run = getattr(torch._VF, plan.mode.lower())
+    state = states[0] if plan.states == 1 else list(states)
+    last = plan.bias, plan.num_layers, 0.0, False, plan.bidirectional
+    if lengths is None:
+        return list(run(x, state, list(params), *last, False))
+    data, batch_sizes = torch._VF._pack_padded_sequence(x, lengths, False)
+    y, *after = run(data, batch_sizes, state, list(params), *last)
+    y, _ = torch._VF._pad_packed_sequence(y, batch_sizes, False, 0.0, x.shape[0])
+    return [y, *after]

@@ -1,0 +1,92 @@
+"""What a layer of PyTorch is to the kernels: a layer of pyrnn on the memory of its tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from ..layers import GRU, LSTM, RNN
+from ..stack import Recurrent
+from ..tape import Array
+from ..variants import tapes_h
+
+Layer = Recurrent[Any]
+
+# PyTorch's names of the cells -> the layer, and its nonlinearity.
+_KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "RNN_TANH": (RNN, {"nonlinearity": "tanh"}),
+    "RNN_RELU": (RNN, {"nonlinearity": "relu"}),
+    "GRU": (GRU, {}),
+    "LSTM": (LSTM, {}),
+}
+
+
+class Plan(NamedTuple):
+    """What one call computes, apart from its arrays.
+
+    ``dropout`` is 0 where none is drawn in this call.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    dropout: float
+    dtype: str
+
+    @property
+    def states(self) -> int:
+        """Of the cell: h, or h and c."""
+        return 2 if self.mode == "LSTM" else 1
+
+
+class _Seed:
+    """In place of a layer's generator: the seed of one call, drawn by PyTorch's generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def integers(self, _: int) -> int:
+        return self.seed
+
+
+@lru_cache(maxsize=256)
+def _pattern(plan: Plan) -> Layer:
+    """A layer without parameters, to be copied."""
+    kind, options = _KINDS[plan.mode]
+    if plan.proj_size:
+        options = options | {"proj_size": plan.proj_size}
+    layer: Layer = kind(
+        plan.input_size, plan.hidden_size, plan.num_layers, bias=plan.bias,
+        bidirectional=plan.bidirectional, dtype=plan.dtype, rng=0, **options,
+    )  # fmt: skip
+    layer.dropout = plan.dropout
+    layer.params = dict.fromkeys(layer.params, np.empty(0))
+    return layer
+
+
+def layer_of(plan: Plan, params: Sequence[Array], seed: int = 0) -> Layer:
+    """The layer of one call: pyrnn's order of parameters is PyTorch's."""
+    layer = copy.copy(_pattern(plan))
+    layer.params = dict(zip(layer.params, params, strict=True))
+    layer.rng = cast(np.random.Generator, _Seed(seed))
+    return layer
+
+
+@lru_cache(maxsize=256)
+def stored(plan: Plan) -> tuple[str, ...]:
+    """Arrays on the tape of each layer and direction, as :class:`pyrnn.tape.Tape` has them."""
+    layer = _pattern(plan)
+    names = ["gates"]
+    if tapes_h(layer._kernel, layer._variant(0, None)):
+        names.append("h")
+    if plan.states == 2:
+        names.append("c")
+    return tuple(names)
