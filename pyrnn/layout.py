@@ -103,7 +103,8 @@ class Stacked:
     def _join(self, parts: list[Any], layout: str) -> Any:
         """From states [L*S][state of the cell] of (B, H) to what the caller sees."""
         if len(parts) == 1:
-            joined = [array[None] for array in parts[0]]
+            # Not array[None], whose stride of 0 keeps others from taking the memory over.
+            joined = [array.reshape(1, *array.shape) for array in parts[0]]
         else:
             joined = [np.stack(arrays) for arrays in zip(*parts, strict=True)]
         if layout == "T":

@@ -26,6 +26,7 @@ MODULES = sorted(
 EXTRAS = {
     "pyrnn.onnx": "onnx",
     "pyrnn.formats": "h5py",
+    "pyrnn.torch": "torch",
 }
 
 

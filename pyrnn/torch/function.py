@@ -51,20 +51,23 @@ class Recurrent(torch.autograd.Function):
         x, *saved = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 5
         others, kept = saved[:count], saved[count:]
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        incoming = None if torch.is_grad_enabled() else _incoming((dy, *dlast))
+        if incoming is None:
             grads = again(ctx, [x, *others], (dy, *dlast))
             return None, None, None, None, *grads
         inputs = inputs_of(plan, x, others[:given], others[given:], ctx.lengths, ctx.seed)
-        made = passes.backward(
-            plan,
-            inputs,
-            [array(one) for one in kept],
-            None if dy is None else array(dy),
-            [None if one is None else array(one) for one in dlast],
-        )
+        made = passes.backward(plan, inputs, list(map(array, kept)), incoming[0], incoming[1:])
         dx, dstates, dparams = made
         arrays = [dx, *dstates[:given], *dparams]
         return None, None, None, None, *map(torch.from_numpy, arrays)
+
+
+def _incoming(doutputs: Sequence[Any]) -> list[Array | None] | None:
+    """None where one stands for many, as under vmap: such a tensor has no array."""
+    try:
+        return [None if one is None else array(one) for one in doutputs]
+    except RuntimeError:
+        return None
 
 
 def again(ctx: Any, tensors: Sequence[Any], doutputs: Sequence[Any]) -> list[Any]:
