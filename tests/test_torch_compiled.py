@@ -49,17 +49,20 @@ def assert_steps_alike(compiled: Any, model: Any, x: Any) -> None:
 def test_one_graph_for_all_lengths(kind: str, form: dict[str, Any]) -> None:
     model = Model(pair(kind, **form)[1])
     compiled, counter = counted(model)
-    for seq_len, batch_size in ((8, 4), (9, 4), (12, 3), (31, 5), (5, 2)):
+    for seq_len, batch_size in ((7, 4), (9, 4), (12, 3), (31, 5), (5, 2)):
         x = torch.randn(seq_len, batch_size, 3, dtype=torch.float64)
         assert_steps_alike(compiled, model, x)
     # One for the first sizes, one for any T, one for any T and B: PyTorch's way.
     assert counter.frame_count <= 3
     compiled, counter = counted(model, dynamic=True)
-    for seq_len, batch_size in ((8, 4), (9, 3), (31, 2)):
-        assert_steps_alike(
-            compiled, model, torch.randn(seq_len, batch_size, 3, dtype=torch.float64)
-        )
-    assert counter.frame_count == 1
+    graphs = []
+    for seq_len, batch_size in ((7, 4), (9, 3), (31, 2)):
+        x = torch.randn(seq_len, batch_size, 3, dtype=torch.float64)
+        assert_steps_alike(compiled, model, x)
+        graphs.append(counter.frame_count)
+    # A probability of dropout, a float, makes PyTorch look twice; no further length does.
+    assert graphs[0] <= 2
+    assert graphs == graphs[:1] * 3
 
 
 def test_without_gradients_and_with_states() -> None:
