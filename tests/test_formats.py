@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_odd_arrays_are_written_as_numbers(ending: str, tmp_path: Path) -> None:
     before = path.read_bytes()
     write_tensors(path, odd)
     assert path.read_bytes() == before, "the same tensors make the same bytes"
+    if ending == ".npz":
+        entries = zipfile.ZipFile(path).infolist()
+        assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}, "at any time"
+
+
+def test_objects_are_no_tensors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        write_tensors(tmp_path / "model.npz", {"w": np.array([{}], object)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_pytorch_saves(tmp_path: Path) -> None:

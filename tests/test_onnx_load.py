@@ -108,6 +108,8 @@ def pair(
     outputs: tuple[str, ...] = ("Y1", "Y_h1"),
     lengths: tuple[str, str] = ("", ""),
     opset: int = 14,
+    sizes: tuple[int, int] = (4, 4),
+    of_upper: dict[str, Any] | None = None,  # attributes of its own; "B": False for none
     **attributes: Any,
 ) -> Any:
     """A model of two nodes, the second on what ``between`` makes of Y0, called x1."""
@@ -117,18 +119,17 @@ def pair(
     nodes, constants = [], []
     kinds = [kind, upper or kind]
     for k, (of_node, x, width) in enumerate(
-        [(kinds[0], "x0", 3), (kinds[1], "x1", directions * 4)]
+        [(kinds[0], "x0", 3), (kinds[1], "x1", directions * sizes[0])]
     ):
-        gates = GATES[of_node]
-        for name, shape in (("W", (gates * 4, width)), ("R", (gates * 4, 4)), ("B", (gates * 8,))):
+        own = dict(attributes if k == 0 else attributes | (of_upper or {}))
+        with_bias = own.pop("B", True)
+        size = sizes[k]
+        rows = GATES[of_node] * size
+        for name, shape in (("W", (rows, width)), ("R", (rows, size)), ("B", (2 * rows,))):
             array = rng.normal(size=(directions, *shape)).astype("float32")
             constants.append(onnx.numpy_helper.from_array(array, f"{name}{k}"))
-        names = [x, f"W{k}", f"R{k}", f"B{k}", lengths[k]]
-        nodes.append(
-            helper.make_node(
-                of_node, names, [f"Y{k}", f"Y_h{k}"], f"node{k}", hidden_size=4, **attributes
-            )
-        )
+        names = [x, f"W{k}", f"R{k}", f"B{k}" if with_bias else "", lengths[k]]
+        nodes.append(helper.make_node(of_node, names, [f"Y{k}", f"Y_h{k}"], f"node{k}", **own))
     constants += [node for node in between if isinstance(node, onnx.TensorProto)]
     nodes[1:1] = [node for node in between if not isinstance(node, onnx.TensorProto)]
     info = helper.make_tensor_value_info
@@ -171,6 +172,10 @@ STACKS: dict[str, dict[str, Any]] = {
         ]
     },
     "layout 1": {"between": reshape(0, 0, -1, source="Y0"), "directions": 2, "layout": 1},
+    "layout 1, one direction": {
+        "between": [integers("axes", 2), helper.make_node("Squeeze", ["Y0", "axes"], ["x1"])],
+        "layout": 1,
+    },
     "lengths": {"between": SQUEEZE, "lengths": ("lengths", "lengths")},
 }
 
@@ -215,6 +220,10 @@ ALONE: dict[str, dict[str, Any]] = {
     },
     "other lengths": {"between": SQUEEZE, "lengths": ("lengths", "others")},
     "lengths below": {"between": SQUEEZE, "lengths": ("lengths", "")},
+    "another clip": {"between": SQUEEZE, "of_upper": {"clip": 1.0}},
+    "another activation": {"between": SQUEEZE, "of_upper": {"activations": ["Sigmoid", "Relu"]}},
+    "without a bias": {"between": SQUEEZE, "of_upper": {"B": False}},
+    "of another size": {"between": SQUEEZE, "sizes": (4, 5)},
     "axes unknown": {"between": [helper.make_node("Squeeze", ["Y0"], ["x1"])]},
     "rows and steps exchanged": {
         "between": [

@@ -123,6 +123,13 @@ def test_as_specified(kind: str, name: str, direction: str, layout: int, each_ba
     check(kind, problem(kind, dtype="float64", **attributes), "float64", **attributes)
 
 
+@pytest.mark.parametrize("pair", [["Tanh", "Relu"], ["Relu", "Tanh"], ["Tanh", "Elu"]], ids=str)
+def test_directions_of_two_kinds(pair: list[str]) -> None:
+    """Of which one or both have kernels of their own."""
+    attributes = {"direction": "bidirectional", "activations": pair}
+    check("RNN", problem("RNN", **attributes), **attributes)
+
+
 @given(st.data())
 @settings(max_examples=200)
 def test_any_node(data: st.DataObject) -> None:
@@ -198,9 +205,10 @@ def test_every_opset(kind: str, opset: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("absent", [(), ("sequence_lens",)], ids=["lengths", ""])
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (3, 0, 3, 4), (0, 0, 1, 1)])
-def test_nothing_to_do(kind: str, shape: Any) -> None:
-    inputs = problem(kind, shape, direction="bidirectional")
+def test_nothing_to_do(kind: str, shape: Any, absent: tuple[str, ...]) -> None:
+    inputs = problem(kind, shape, absent=absent, direction="bidirectional")
     y, *last = run(kind, inputs, direction="bidirectional")
     assert y.shape == (shape[0], 2, shape[1], shape[3])
     for state in last:

@@ -121,10 +121,8 @@ def same_bits(given: Any, kept: Any) -> bool:
 
 
 def is_constant(array: Array) -> bool:
-    """Whether nobody can write to it: an initialiser's bytes, and views of them."""
+    """Whether nobody can write to it: it is a view of a bytes object, as initialisers are."""
     base: Any = array
     while isinstance(base, np.ndarray):
-        if base.flags.writeable:
-            return False
         base = base.base
     return isinstance(base, bytes)
