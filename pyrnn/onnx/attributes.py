@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..checks import Array, shape_text
 from ..variants import ACTIVATIONS, PARAMETERLESS, SIGMOID, TANH, Activation, checked_activation
 
 # Names of the activations: ONNX's differ in capitals and underscores.
@@ -72,6 +73,18 @@ def settings_of(kind: str, attributes: Mapping[str, Any]) -> Settings:
         bool(given.get("linear_before_reset", 0)),
         None if hidden_size is None else int(hidden_size),
     )
+
+
+def check_sizes(settings: Settings, r: Array) -> None:
+    """Whether R is of the directions and the size that the attributes say."""
+    if r.ndim == 3 and len(r) != settings.directions:
+        raise ValueError(
+            f"R: expected D = {settings.directions} for direction {settings.direction!r}, "
+            f"got shape {shape_text(r.shape)}"
+        )
+    size = r.shape[-1] if r.ndim else 0
+    if settings.hidden_size not in (None, size):
+        raise ValueError(f"R: expected hidden_size = {settings.hidden_size} columns, got {size}")
 
 
 def _activations(

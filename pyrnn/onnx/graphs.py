@@ -56,7 +56,10 @@ class Scope:
         value = helper.make_empty_tensor_value_info(name)
         graph = helper.make_graph(nodes, "constant", [], [value], list(initialisers.values()))
         model = helper.make_model(graph, opset_imports=self.model.opset_import)
-        made: Any = ReferenceEvaluator(model).run(None, {})
+        try:
+            made: Any = ReferenceEvaluator(model).run(None, {})
+        except (NotImplementedError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{name}: cannot be computed from initialisers: {error}") from error
         return np.asarray(made[0])
 
     def _gather(self, name: str, nodes: list[NodeProto], initialisers: dict[str, Any]) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
+from ..blocks import GATES, shaped
 from ..layers import GRU, LSTM, RNN
 from ..tape import Array
 from ..variants import ACTIVATIONS, Activation
 from ..weights import from_onnx
-from .attributes import Settings, settings_of
+from .attributes import Settings, check_sizes, settings_of
 from .graphs import Scope, above, attributes_of
 from .unpacked import is_odd_around_half
 
@@ -132,6 +133,11 @@ def _found(scope: Scope, node: NodeProto, others: dict[str, _Found]) -> _Found:
                     raise ValueError(f"{letter}: expected a constant, got an input of the model")
                 wide = array.dtype.name in ("float16", "bfloat16")
                 arrays[letter] = array.astype(np.float32) if wide else array
+            elif letter in "WR":
+                raise ValueError(f"{letter}: missing")
+        gates = len(GATES[settings.kind])
+        shaped("R", arrays["R"], f"(D, {gates}·H, H)", (None, None, None))
+        check_sizes(settings, arrays["R"])
         _check_that_layers_have(settings)
     except ValueError as error:
         raise ValueError(f"{node.op_type} {name!r}: {error}") from error

@@ -10,7 +10,7 @@ from onnx.reference.op_run import OpRun
 
 from ..checks import checked_array, shape_text, with_dtype
 from ..tape import Array
-from .attributes import Settings, settings_of
+from .attributes import Settings, check_sizes, settings_of
 from .packed import Packed, is_constant, same_bits
 
 # Types that the kernels do not compute in: up to float32, and back.
@@ -121,14 +121,7 @@ def _checked(settings: Settings, given: Mapping[str, Array]) -> dict[str, Array]
     wide = np.dtype("float32") if w.dtype.name in _NARROW else w.dtype
     if wide.name not in ("float32", "float64"):
         raise TypeError(f"W: expected float16, bfloat16, float32 or float64, got {w.dtype.name}")
-    if r.ndim == 3 and len(r) != settings.directions:
-        raise ValueError(
-            f"R: expected D = {settings.directions} for direction {settings.direction!r}, "
-            f"got shape {shape_text(r.shape)}"
-        )
-    size = r.shape[-1] if r.ndim else 0
-    if settings.hidden_size not in (None, size):
-        raise ValueError(f"R: expected hidden_size = {settings.hidden_size} columns, got {size}")
+    check_sizes(settings, r)
     return {
         name: with_dtype(name, array, w.dtype).astype(wide, copy=False)
         for name, array in given.items()
