@@ -24,6 +24,7 @@ MODULES = sorted(
 
 # A package of an extra -> what it needs.
 EXTRAS = {
+    "pyrnn.jax": "jax",
     "pyrnn.onnx": "onnx",
     "pyrnn.formats": "h5py",
     "pyrnn.torch": "torch",
