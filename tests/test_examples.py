@@ -59,7 +59,7 @@ EXAMPLES = {
 }
 
 # Those that train nothing: networks of others, each with tests of its own.
-OF_OTHERS = ("speech",)
+OF_OTHERS = ("speech", "g2p")
 
 
 def source_of(name: str) -> Source:
@@ -96,6 +96,16 @@ def test_an_example_learns_from_its_data(name: str, capsys: pytest.CaptureFixtur
         pytest.skip(str(error))
     result = importlib.import_module(name).main(EXAMPLES[name].real.split())
     check(name, result, capsys.readouterr().out, EXAMPLES[name].chance)
+
+
+def test_a_published_program_says_the_same_words() -> None:
+    g2p = importlib.import_module("g2p")
+    try:
+        result = g2p.main(["--limit", "60"])
+    except SystemExit as error:  # no package index is at hand
+        pytest.skip(str(error))
+    assert result.words == result.same == 60
+    assert 0.5 < result.exact < 0.9
 
 
 class Stop(Exception):
@@ -255,7 +265,7 @@ def test_greedy_decoding_ends_where_the_end_is_likeliest() -> None:
     assert _common.greedy(decoder, head, state, start, end=0, most=3) == [[2, 2, 2]] * 2
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*EXAMPLES, "g2p"])
 def test_an_example_says_what_it_takes(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--help"],
