@@ -22,6 +22,8 @@ _WHAT = {
     "variants": "each variant of a cell beside the plain one",
     "onnx": "models in ONNX's reference evaluator, with pyrnn's operators and its own",
     "jitter": "the steps of a stream: median, percentiles, maximum",
+    "jax": "pyrnn.jax beside jax.lax.scan, and what a call through XLA costs",
+    "keras": "Keras plugged into pyrnn beside Keras itself, on the backend of KERAS_BACKEND",
     "figure": "draw the figures of --save's folder again",
 }
 
@@ -87,6 +89,11 @@ def _run(arguments: argparse.Namespace) -> None:
         import evaluators
 
         evaluators.report(threads, arguments.seconds or 1.0, arguments.repeat, part, folder)
+    elif arguments.what in ("jax", "keras"):
+        from importlib import import_module
+
+        host = import_module(f"{arguments.what}_host")
+        host.report(threads, arguments.seconds or 0.5, part, folder)
     elif arguments.what == "jitter":
         import jitter
         from report import chosen

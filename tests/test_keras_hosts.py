@@ -38,7 +38,7 @@ def backend_or_skip(backend: str) -> None:
 
 def run_pytest(backend: str, folder: Path, *arguments: str, **environment: str) -> str:
     """Its output; what it collects must pass."""
-    path = [str(HERE), str(CASES), os.environ.get("PYTHONPATH", "")]
+    path = [str(HERE), str(CASES), str(HERE.parent / "examples"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull),

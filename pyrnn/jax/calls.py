@@ -85,8 +85,12 @@ class Forward:
         arrays = [np.asarray(buffer) for buffer in buffers]
         outs = [np.asarray(buffer) for buffer in out]
         lead = _lead(arrays, self.ranks)
+        if not lead:
+            for place, made in zip(outs, self._run(_named(self.spec, arrays)), strict=True):
+                place[...] = made
+            return
         flat = _flat(arrays, self.ranks, lead)
-        named = dict(zip(self.spec.names, flat, strict=True))
+        named = _named(self.spec, flat)
         count = prod(lead)
         places = [o.reshape(count, *o.shape[len(lead) :]) for o in outs]
         if all(len(a) == 1 for name, a in named.items() if name not in _WITH_ROWS):
@@ -124,6 +128,10 @@ class Backward:
         arrays = [np.asarray(buffer) for buffer in buffers]
         outs = [np.asarray(buffer) for buffer in out]
         lead = _lead(arrays, self.ranks)
+        if not lead:
+            for place, made in zip(outs, self._run(arrays), strict=True):
+                place[...] = made
+            return
         flat = _flat(arrays, self.ranks, lead)
         places = [o.reshape(prod(lead), *o.shape[len(lead) :]) for o in outs]
         # One by one: whoever maps over gradients wants those of the weights for each.
@@ -135,7 +143,7 @@ class Backward:
     def _run(self, arrays: list[Array]) -> list[Array]:
         spec = self.spec
         count, kept = len(spec.names), len(self.stored)
-        named = dict(zip(spec.names, arrays, strict=False))
+        named = _named(spec, arrays[:count])
         stored = dict(zip(self.stored, arrays[count : count + kept], strict=True))
         grads = BACKWARD[spec.family](tape_of(spec, named, stored), *arrays[count + kept :])
         return [getattr(grads, f"d{name}") for name in spec.names if differentiable(named[name])]
@@ -161,10 +169,14 @@ def tape_of(spec: Spec, arrays: dict[str, Array], stored: dict[str, Array]) -> T
     return Tape(**values)
 
 
+def _named(spec: Spec, arrays: list[Array]) -> dict[str, Array]:
+    return dict(zip(spec.names, arrays, strict=True))
+
+
 def _lead(arrays: list[Array], ranks: tuple[int, ...]) -> tuple[int, ...]:
     """The axes that vmap put in front."""
-    fronts = [a.shape[: a.ndim - rank] for a, rank in zip(arrays, ranks, strict=True)]
-    return np.broadcast_shapes(*fronts)
+    fronts = {a.shape[: a.ndim - rank] for a, rank in zip(arrays, ranks, strict=True)}
+    return np.broadcast_shapes(*fronts) if fronts != {()} else ()
 
 
 def _flat(arrays: list[Array], ranks: tuple[int, ...], lead: tuple[int, ...]) -> list[Array]:
