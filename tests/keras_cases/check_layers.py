@@ -124,8 +124,10 @@ def test_integers_are_numbers_not_tokens() -> None:
     layer = keras.layers.LSTM(5)
     x = np.random.default_rng(1).integers(-2, 3, X.shape)
     want = layer(x.astype("float32"))
+    before = pyrnn.keras.calls.total()
     with pyrnn.keras.plugged_in():
         assert_close(numbers(layer(x)), numbers(want), "float32")
+    assert pyrnn.keras.calls.total() == before + 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
