@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,10 +76,14 @@ def subjects(case: Case) -> list[Subject]:
         return y, getattr(pyrnn.ops, f"{case.cell}_backward")(tape, dy)
 
     arrays = jax.device_put((x, states, weights))
-    calls = []
+
+    def waited(compiled: Any) -> Any:
+        return jax.block_until_ready(compiled(*arrays))
+
+    calls: list[Any] = []
     for run in (on_kernels, on_scan):
         compiled = jax.jit(trained(run) if case.mode == "train" else run)
-        calls.append(lambda f=compiled: jax.block_until_ready(f(*arrays)))
+        calls.append(partial(waited, compiled))
     found = [call() for call in calls]
     for a, b in zip(*map(jax.tree.leaves, found), strict=True):
         error = relative_error(np.asarray(a), np.asarray(b))
