@@ -15,7 +15,8 @@ from .plan import Plan
 
 def array(tensor: Any) -> Array:
     """On the memory of the tensor."""
-    return tensor.detach().numpy()  # type: ignore[no-any-return]
+    made: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    return made
 
 
 def inputs_of(

@@ -42,11 +42,15 @@ class OnKernels:
                 plan, seed, lengths, len(states), x, *states, *params
             )
             return made
-        inputs = inputs_of(plan, x, states, params, lengths, seed)
         if plan.dropout:
+            inputs = inputs_of(plan, x, states, params, lengths, seed)
             results, _ = passes.forward(plan, inputs)
         else:
-            self._packed = now = packed(plan, inputs.params, self._packed)
+            now = packed(plan, params, self._packed)
+            if now is not self._packed:
+                # Past torch.nn.Module, which would look whether it is a parameter.
+                self.__dict__["_packed"] = now
+            inputs = inputs_of(plan, x, states, (), lengths, seed)
             results = passes.infer(plan, inputs, now.frozen)
         return [torch.from_numpy(result) for result in results]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -74,8 +73,10 @@ def _pattern(plan: Plan) -> Layer:
 
 def layer_of(plan: Plan, params: Sequence[Array], seed: int = 0) -> Layer:
     """The layer of one call: pyrnn's order of parameters is PyTorch's."""
-    layer = copy.copy(_pattern(plan))
-    layer.params = dict(zip(layer.params, params, strict=True))
+    pattern = _pattern(plan)
+    layer: Layer = object.__new__(type(pattern))  # as copy.copy does, in a tenth of the time
+    vars(layer).update(vars(pattern))
+    layer.params = dict(zip(pattern.params, params, strict=True))
     layer.rng = cast(np.random.Generator, _Seed(seed))
     return layer
 
