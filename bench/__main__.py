@@ -20,6 +20,7 @@ _WHAT = {
     "sweep": "time over T, B, H and threads, with the slope",
     "load": "pyrnn beside a busy process, beside PyTorch's threads, and on denormal numbers",
     "variants": "each variant of a cell beside the plain one",
+    "torch": "PyTorch's layers on pyrnn and as they are, and the cost of a call",
     "onnx": "models in ONNX's reference evaluator, with pyrnn's operators and its own",
     "jitter": "the steps of a stream: median, percentiles, maximum",
     "jax": "pyrnn.jax beside jax.lax.scan, and what a call through XLA costs",
@@ -94,6 +95,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
         host = import_module(f"{arguments.what}_host")
         host.report(threads, arguments.seconds or 0.5, part, folder)
+    elif arguments.what == "torch":
+        import drop_in
+
+        drop_in.report(threads, arguments.seconds or 1.0, arguments.repeat, part, folder)
     elif arguments.what == "jitter":
         import jitter
         from report import chosen

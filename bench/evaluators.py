@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cases import Array, Case, Problem
-from compare import run
 from onnx_peers import OnnxPeer, OnnxRuntime
 from peer import Peer
-from report import head, introduce, line, matches
-from results import save
+from report import compare_kinds
 
 _CASES = (
     Case("infer", "lstm", 64, 64, 1, 1),
@@ -81,20 +79,4 @@ def report(
     ImportError
         ONNX is not installed.
     """
-    if module := Evaluator.missing():
-        raise ImportError(f"onnx: {module} is not installed")
-    cases = [case for case in _CASES if matches(part, case.name)]
-    if not cases:
-        raise ValueError(f"--filter: no case's name matches {part!r}")
-    kinds = [kind for kind in KINDS if kind.missing() is None]
-    names = [kind.name for kind in kinds]
-    machine, limits = introduce(threads)
-    print(head(names), flush=True)
-    rows = []
-    for case in cases:
-        row = run(case, kinds, threads, limits[-1], seconds, repeat)
-        print(line(row, names), flush=True)
-        rows.append(row.as_dict())
-    if folder is not None:
-        each = [limit.as_dict() for limit in limits]
-        save(folder / "onnx.json", machine, each, threads=threads, rows=rows)
+    compare_kinds("onnx", KINDS, _CASES, threads, seconds, repeat, part, folder)

@@ -134,3 +134,43 @@ def report(
             rows=[row.as_dict() for row in rows],
         )
         draw_comparison(file)
+
+
+def compare_kinds(
+    what: str,
+    kinds: Sequence[type[Peer]],
+    cases: Sequence[Case],
+    threads: int,
+    seconds: float,
+    repeat: int | None,
+    part: str,
+    folder: Path | None,
+) -> None:
+    """A host on pyrnn, the first of ``kinds``, beside the host itself: a line for each case.
+
+    Saves ``what``.json. Those of ``kinds`` that are not installed are left out, but not the first.
+
+    Raises
+    ------
+    ValueError
+        No case whose name matches ``part``.
+    ImportError
+        The host is not installed.
+    """
+    if module := kinds[0].missing():
+        raise ImportError(f"{what}: {module} is not installed")
+    chosen_cases = [case for case in cases if matches(part, case.name)]
+    if not chosen_cases:
+        raise ValueError(f"--filter: no case's name matches {part!r}")
+    kinds = [kind for kind in kinds if kind.missing() is None]
+    names = [kind.name for kind in kinds]
+    machine, limits = introduce(threads)
+    print(head(names), flush=True)
+    rows = []
+    for case in chosen_cases:
+        row = run(case, kinds, threads, limits[-1], seconds, repeat)
+        print(line(row, names), flush=True)
+        rows.append(row.as_dict())
+    if folder is not None:
+        each = [limit.as_dict() for limit in limits]
+        save(folder / f"{what}.json", machine, each, threads=threads, rows=rows)

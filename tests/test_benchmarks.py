@@ -18,6 +18,7 @@ sys.path.append(str(BENCH))
 
 from cases import DEFAULT, FULL, Case, problem  # noqa: E402
 from compare import Mismatch, alternate, authority, verify  # noqa: E402
+from drop_in import PEERS as DROP_INS  # noqa: E402
 from evaluators import KINDS as EVALUATORS  # noqa: E402
 from jitter import steps, summary  # noqa: E402
 from load import worst  # noqa: E402
@@ -41,7 +42,7 @@ SMALL = [
 ]
 
 
-KINDS = (*PEERS, *EVALUATORS[:2])
+KINDS = (*PEERS, *EVALUATORS[:2], *DROP_INS[:2])
 PAIRS = [(kind, case) for kind in KINDS for case in SMALL if kind.supports(case)]
 
 
