@@ -58,8 +58,8 @@ EXAMPLES = {
     ),
 }
 
-# Those that train nothing: networks of others, each with tests of its own.
-OF_OTHERS = ("speech", "g2p")
+# Networks of others, or in the hands of others: each with tests of its own.
+OF_OTHERS = ("speech", "g2p", "torch_ddp")
 
 
 def source_of(name: str) -> Source:
