@@ -211,6 +211,9 @@ def test_oddly_laid_out_tensors() -> None:
         assert_same(
             results_and_gradients(layer, fed), results_and_gradients(theirs, fed), "float64"
         )
+    negated = torch._neg_view(wide[1:7, ::2, ::2])
+    assert negated.is_neg()
+    torch.testing.assert_close(layer(negated), theirs(negated))
     one = state[0][:, :1].detach().expand(1, 4, 7)
     torch.testing.assert_close(layer(x, (one, one)), theirs(x, (one, one)))
 

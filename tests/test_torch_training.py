@@ -104,6 +104,28 @@ def test_weights_are_packed_once() -> None:
         assert layer._packed is not first
 
 
+@pytest.mark.parametrize("value", [0, 40_000, 150_000])
+def test_one_value_of_many(value: int) -> None:
+    layer = ours.LSTM(8, 200)
+    x = torch.ones(3, 2, 8)
+    with torch.no_grad():
+        before, _ = layer(x)
+        layer.weight_hh_l0.data.view(-1)[value] += 1
+        assert not torch.equal(layer(x)[0], before)
+
+
+def test_weights_in_another_order_of_memory() -> None:
+    """What is read of them is a copy, and each call makes its own."""
+    _, layer = pair("lstm")
+    x, _ = inputs(layer)
+    layer.weight_hh_l0.data = layer.weight_hh_l0.data.t().contiguous().t()
+    with torch.no_grad():
+        layer(x)
+        before, _ = layer(x)
+        layer.weight_hh_l0.data[0, 0] += 1
+        assert not torch.equal(layer(x)[0], before)
+
+
 def test_nan_in_weights_is_no_change() -> None:
     _, layer = pair("lstm")
     x, _ = inputs(layer)
