@@ -65,6 +65,8 @@ def test_tests_of_keras_pass(backend: str, tmp_path: Path) -> None:
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "src" / "layers" / "rnn"
     files = sorted(path.name for path in folder.glob("*_test.py"))
+    if not files:
+        pytest.skip("the wheel of this version of Keras has no tests")
     assert len(files) >= 8
     left_out = [part for name in LEFT_OUT[backend] for part in ("--deselect", name)]
     counts = tmp_path / "counts.json"

@@ -6,20 +6,15 @@ written where XLA has them.
 
 from __future__ import annotations
 
-try:
-    import jax as _jax
-except ModuleNotFoundError as error:
-    if error.name != "jax":
-        raise
-    raise ModuleNotFoundError(
-        'pyrnn.jax needs JAX, which is not installed: pip install "pyrnn-kernels[jax]"', name="jax"
-    ) from None
+from ..extras import needed
+
+_jax = needed("jax", "jax", "pyrnn.jax")
 
 try:
     import jax.experimental.buffer_callback as _buffer_callback  # noqa: F401
 except ModuleNotFoundError:
     raise ImportError(f"pyrnn.jax: expected JAX 0.7 or later, found {_jax.__version__}") from None
 
-from .functions import gru, lstm, rnn
+from .functions import gru, lstm, rnn  # noqa: E402
 
 __all__ = ["gru", "lstm", "rnn"]

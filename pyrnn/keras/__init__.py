@@ -5,22 +5,15 @@ With ``KERAS_BACKEND=numpy`` for inference, with ``KERAS_BACKEND=torch`` also fo
 
 from __future__ import annotations
 
-try:
-    import keras as _keras
-except ModuleNotFoundError as error:
-    if error.name != "keras":
-        raise
-    raise ModuleNotFoundError(
-        'pyrnn.keras needs Keras, which is not installed: pip install "pyrnn-kernels[keras]"',
-        name="keras",
-    ) from None
+from ..extras import needed
 
+_keras = needed("keras", "keras", "pyrnn.keras")
 if int(_keras.__version__.split(".")[0]) < 3:
     raise ImportError(f"pyrnn.keras: expected Keras 3, found {_keras.__version__}")
 
-from .inner_loop import calls, handed_back
-from .layers import GRU, LSTM, SimpleRNN
-from .plug import plug_in, plugged_in, unplug
+from .inner_loop import calls, handed_back  # noqa: E402
+from .layers import GRU, LSTM, SimpleRNN  # noqa: E402
+from .plug import plug_in, plugged_in, unplug  # noqa: E402
 
 __all__ = [
     "GRU",

@@ -50,8 +50,9 @@ def plug_in() -> None:
     if isinstance(on, NumpyHost):
         for family in ("lstm", "gru"):
             _replace(keras_backend, family, _hook(family))
-            _replace(keras_backend, f"bidirectional_{family}", _both(family))
-            _replace(Bidirectional, f"_call_fused_{family}", _guarded)
+            if hasattr(Bidirectional, f"_call_fused_{family}"):  # not in earlier versions
+                _replace(keras_backend, f"bidirectional_{family}", _both(family))
+                _replace(Bidirectional, f"_call_fused_{family}", _guarded)
 
 
 def unplug() -> None:
