@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers_onnx import GATES, Array, feeds, model_of, problem, specified
+from helpers_script import run_script
 from tolerances import assert_close, assert_same_bits
 
 onnx = pytest.importorskip("onnx", reason="needs ONNX, which is not installed")
@@ -230,7 +229,7 @@ def test_types_are_not_mixed(name: str) -> None:
 def test_without_onnx(tmp_path: Path) -> None:
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(name='onnx')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import pyrnn.onnx"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_script(code)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last == (

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from importlib import import_module
 from typing import Any
 
 import pytest
+from helpers_script import check_script
 from helpers_torch import KINDS, LENGTHS, inputs, ours, packed, pair, torch
 from helpers_torch import one_thread as one_thread
 
@@ -169,7 +168,7 @@ def test_in_either_order(first: str) -> None:
         "torch.compile(layer, fullgraph=True, backend='eager')(torch.ones(5, 2, 3))\n"
         "assert not [f for f in sys.meta_path if type(f).__module__.startswith('pyrnn')]"
     )
-    subprocess.run([sys.executable, "-c", code.format(first=first)], check=True)
+    check_script(code.format(first=first))
 
 
 def test_a_copy_compiles_as_well() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_script import run_script
 from helpers_torch import (
     FORMS,
     KINDS,
@@ -242,10 +241,7 @@ def test_mistakes_are_pytorchs() -> None:
 def test_without_pytorch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
     code = "import pyrnn; import pyrnn.torch"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_script(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}")
     assert done.returncode == 1
     assert 'pip install "pyrnn-kernels[torch]"' in done.stderr.splitlines()[-1]
 
