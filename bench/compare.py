@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -52,6 +52,15 @@ def verify(peer: Peer, case: Case, expected: dict[str, Array]) -> float:
             raise Mismatch(f"{case.name}: {peer.name}: {name}: relative error {error:.1e}")
         worst = max(worst, error)
     return worst
+
+
+def turn_of(call: Callable[[], object]) -> float:
+    """Seconds per call, over some 20 ms."""
+    start, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < 0.02:
+        call()
+        calls += 1
+    return elapsed / calls
 
 
 def unverified(peer: Peer, case: Case, expected: None) -> float:

@@ -5,7 +5,6 @@ The last column is what the way through XLA costs a call.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax
 import jax_scan
 import numpy as np
 from cases import Case
-from compare import Mismatch, alternate
+from compare import Mismatch, alternate, turn_of
 from report import introduce, matches
 from results import micros, paired_ratio, save, table_head, table_line
 from tolerances import RELATIVE, relative_error
@@ -35,12 +34,7 @@ class Subject:
     call: Any
 
     def turn(self) -> float:
-        """Seconds per call, over some 20 ms."""
-        start, calls = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < 0.02:
-            self.call()
-            calls += 1
-        return elapsed / calls
+        return turn_of(self.call)
 
 
 def subjects(case: Case) -> list[Subject]:

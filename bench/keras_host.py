@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 import keras
 import numpy as np
-from compare import Mismatch, alternate
+from compare import Mismatch, alternate, turn_of
 from report import introduce, matches
 from results import micros, paired_ratio, save, table_head, table_line
 from tolerances import RELATIVE, relative_error
@@ -53,15 +52,10 @@ class Subject:
             return self.call()
 
     def turn(self) -> float:
-        """Seconds per call, over some 20 ms."""
-        if self.plugged:
-            pyrnn.keras.plug_in()
-        start, calls = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < 0.02:
-            self.call()
-            calls += 1
-        pyrnn.keras.unplug()
-        return elapsed / calls
+        if not self.plugged:
+            return turn_of(self.call)
+        with pyrnn.keras.plugged_in():
+            return turn_of(self.call)
 
 
 def subjects(kind: str, shape: tuple[int, int, int], mask: str, mode: str) -> list[Subject]:

@@ -6,7 +6,6 @@ may take as much longer or shorter.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from cases import Array
-from compare import Mismatch, alternate
+from compare import Mismatch, alternate, turn_of
 from report import introduce, matches
 from results import micros, paired_ratio, save, table_head, table_line
 from tolerances import RELATIVE, relative_error
@@ -70,12 +69,7 @@ class Subject:
         return y, self.layer.backward(tape, self.dy)
 
     def turn(self) -> float:
-        """Seconds per call, over some 20 ms."""
-        start, calls = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < 0.02:
-            self.call()
-            calls += 1
-        return elapsed / calls
+        return turn_of(self.call)
 
     def verify(self, name: str) -> None:
         """Inference agrees with the reference in float64."""

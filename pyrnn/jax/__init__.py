@@ -1,7 +1,7 @@
 """The operations under JAX: ``jit``, ``grad`` and ``vmap``, on a CPU.
 
-Each is a call from XLA back into this process, through the FFI that JAX brings; arrays are read and
-written where XLA has them.
+Each is a call from XLA back into this process, through the FFI that JAX brings; arrays are read
+where XLA has them.
 """
 
 from __future__ import annotations

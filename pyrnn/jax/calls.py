@@ -6,7 +6,6 @@ weights are the same for all, such axes become rows of the operation's own batch
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import prod
@@ -14,21 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..checks import Array
+from ..ops import BACKWARD, FORWARD
 from ..tape import Tape
 from ..variants import NUM_GATES, VARIANT_ARRAYS, variant_of
 
-FORWARD: dict[str, Callable[..., Any]] = {
-    "rnn": ops.rnn_forward,
-    "lstm": ops.lstm_forward,
-    "gru": ops.gru_forward,
-}
-BACKWARD: dict[str, Callable[..., Any]] = {
-    "rnn": ops.rnn_backward,
-    "lstm": ops.lstm_backward,
-    "gru": ops.gru_backward,
-}
 # What a tape stores, each (T, B, ...), in the order in which it is handed on.
 STORED = ("gates", "h", "c", "norm_ih", "norm_hh", "rstd")
 _WITH_ROWS = ("x", "h0", "c0", "lengths")  # the rest are parameters

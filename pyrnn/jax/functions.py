@@ -73,10 +73,9 @@ def rnn(
     0.6629
     """
     options = {"nonlinearity": nonlinearity, "clip": clip}
-    norms = (ln_ih_weight, ln_ih_bias, ln_hh_weight, ln_hh_bias)
-    variants = dict(zip(VARIANT_ARRAYS[2:6], norms, strict=True))
     arrays = {"x": x, "h0": h0, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
-    y, h_n = _scan("rnn", arrays | variants, lengths, options, reverse)
+    arrays |= _norms(ln_ih_weight, ln_ih_bias, ln_hh_weight, ln_hh_bias)
+    y, h_n = _scan("rnn", arrays, lengths, options, reverse)
     return y, h_n
 
 
@@ -111,10 +110,9 @@ def gru(
     """
     options: dict[str, Any] = {"reset_after": bool(reset_after), "clip": clip}
     options |= {"activation": activation, "gate_activation": gate_activation}
-    norms = (ln_ih_weight, ln_ih_bias, ln_hh_weight, ln_hh_bias)
-    variants = dict(zip(VARIANT_ARRAYS[2:6], norms, strict=True))
     arrays = {"x": x, "h0": h0, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
-    y, h_n = _scan("gru", arrays | variants, lengths, options, reverse)
+    arrays |= _norms(ln_ih_weight, ln_ih_bias, ln_hh_weight, ln_hh_bias)
+    y, h_n = _scan("gru", arrays, lengths, options, reverse)
     return y, h_n
 
 
@@ -168,6 +166,11 @@ def lstm(
     arrays = {"x": x, "h0": h0, "c0": c0, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     y, h_n, c_n = _scan("lstm", arrays | variants, lengths, options, reverse)
     return y, h_n, c_n
+
+
+def _norms(*arrays: Any) -> dict[str, Any]:
+    """Gain and bias of both sides of the gates, by name."""
+    return dict(zip(VARIANT_ARRAYS[2:6], arrays, strict=True))
 
 
 def _scan(

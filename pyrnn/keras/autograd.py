@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .hosts import BACKWARD, FORWARD
+from ..ops import BACKWARD, FORWARD
 
 
 class _Scan(torch.autograd.Function):  # type: ignore[misc]

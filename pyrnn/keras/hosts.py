@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from .. import ops
 from ..checks import Array
+from ..ops import FORWARD
 from .parameters import Layer, NotExpressible
-
-FORWARD: dict[str, Callable[..., Any]] = {
-    "rnn": ops.rnn_forward,
-    "lstm": ops.lstm_forward,
-    "gru": ops.gru_forward,
-}
-BACKWARD: dict[str, Callable[..., Any]] = {
-    "rnn": ops.rnn_backward,
-    "lstm": ops.lstm_backward,
-    "gru": ops.gru_backward,
-}
 
 
 class NumpyHost:

@@ -5,16 +5,11 @@ Needs the package ``torch`` (``pip install "pyrnn-kernels[torch]"``), 2.6 or new
 
 from __future__ import annotations
 
-try:
-    import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise ImportError(
-        'pyrnn.torch needs the package torch: pip install "pyrnn-kernels[torch]"', name="torch"
-    ) from None
+from ..extras import needed
 
-from .layers import GRU, LSTM, RNN
-from .swap import accelerate
+needed("torch", "torch", "pyrnn.torch")
+
+from .layers import GRU, LSTM, RNN  # noqa: E402
+from .swap import accelerate  # noqa: E402
 
 __all__ = ["GRU", "LSTM", "RNN", "accelerate"]
