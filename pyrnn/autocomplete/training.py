@@ -103,16 +103,18 @@ def train(
     step = TrainingStep(model, targets, settings)
     chunks = math.ceil(len(inputs) / settings.steps)
     adam = Adam(step.params, settings.learning_rate)
-    for epoch in range(settings.epochs):
-        start = time.perf_counter()
-        with tqdm(
-            total=inputs.size,
-            desc=f"epoch {epoch + 1}/{settings.epochs}",
-            unit=" characters",
-            unit_scale=True,
-            leave=False,
-            disable=None if progress else True,
-        ) as bar:
+    # One bar for all epochs: Python drops a Ctrl-C that comes while an object is destroyed.
+    with tqdm(
+        total=inputs.size,
+        unit=" characters",
+        unit_scale=True,
+        leave=False,
+        disable=None if progress else True,
+    ) as bar:
+        for epoch in range(settings.epochs):
+            start = time.perf_counter()
+            bar.set_description(f"epoch {epoch + 1}/{settings.epochs}", refresh=False)
+            bar.reset()
             for chunk in tbptt(model.layer, inputs, step.loss, k1=settings.steps):
                 adam.lr = learning_rate(adam.steps, chunks * settings.epochs, settings)
                 grads = step.grads(chunk.grads.params)
@@ -125,8 +127,9 @@ def train(
                     ) from None
                 adam.step(grads)
                 bar.update((chunk.steps.stop - chunk.steps.start) * inputs.shape[1])
-        seconds = time.perf_counter() - start
-        yield Epoch(epoch + 1, model.bits_per_character(held_out), inputs.size / seconds)
+            seconds = time.perf_counter() - start
+            bar.clear()  # the caller prints
+            yield Epoch(epoch + 1, model.bits_per_character(held_out), inputs.size / seconds)
 
 
 def streams(ids: Ids, settings: Settings) -> tuple[Ids, Ids]:
