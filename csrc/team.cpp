@@ -165,10 +165,7 @@ bool Worker::arrive() {
 
 // The others leave and worker 0 goes on alone.
 bool Worker::part() {
-  if (index > 0) return false;
-  for (int i = 1; i < count; ++i) {
-    if (!await(i)) return false;
-  }
+  if (index > 0 || !await_others()) return false;
   count = 1;
   return true;
 }
@@ -179,12 +176,16 @@ bool Worker::await(int other) {
   return team_.wait(first_ + index, first_ + other, [&] { return line.points() - points_ <= 1; });
 }
 
-bool Worker::barrier() {
-  if (!arrive()) return false;
+bool Worker::await_others() {
   for (int i = 1; i < count; ++i) {
     if (!await((index + i) % count)) return false;
   }
-  return !team_.cancelled();
+  return true;
+}
+
+bool Worker::barrier() {
+  // Two points ahead of a worker that has yet to see the first, this one would be waited for for ever.
+  return await_others() && arrive() && await_others() && !team_.cancelled();
 }
 
 bool Worker::proceed(double work) {
@@ -197,10 +198,6 @@ bool Worker::proceed(double work) {
 }
 
 bool Worker::publish(std::ptrdiff_t steps) {
-  // The last arrival may be awaited by none yet.
-  for (int i = 1; i < count; ++i) {
-    if (!await((index + i) % count)) return false;
-  }
   if (!barrier()) return false;
   if (index == 0) team_.steps_[job].value.store(steps, std::memory_order_release);
   return true;

@@ -21,7 +21,7 @@ class Worker {
   // as many, and then sees all that it wrote before. Between two arrivals a worker awaits all others.
   [[nodiscard]] bool arrive();
   [[nodiscard]] bool await(int other);
-  // Arrives and awaits all.
+  // Arrives and awaits all; an arrival before it may be awaited by none yet.
   [[nodiscard]] bool barrier();
   // Called every so often with the multiply-adds since the last time.
   [[nodiscard]] bool proceed(double work);
@@ -41,6 +41,7 @@ class Worker {
   friend class Team;
   Worker(Team& team, int thread, int group, int job, int index, int count);
   [[nodiscard]] bool part();
+  [[nodiscard]] bool await_others();
 
   Team& team_;
   const int first_;  // thread of worker 0

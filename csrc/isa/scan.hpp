@@ -162,11 +162,8 @@ struct Share {
   template <class T>
   bool meet(const Plan& plan, const Rows& all, Index H, Index P, Worker& worker) {
     if (plan.by_rows) return true;
-    if (!worker.arrive()) return false;
+    if (!worker.barrier()) return false;
     follow<T>(plan, all, H, P, worker);
-    for (int other = 0; other < worker.count; ++other) {
-      if (!worker.await(other)) return false;
-    }
     return true;
   }
 };

@@ -5,8 +5,11 @@
 //
 // Ends with 0 if all is well, 1 if not, 2 for an instruction set that cannot run.
 #include <algorithm>
+#include <atomic>
 #include <cfenv>
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "../dispatch.hpp"
 #include "../team.hpp"
@@ -138,6 +141,37 @@ void test_functions(const KernelTable& table) {
   }
 }
 
+// --- threads -------------------------------------------------------------------------------------------
+
+std::chrono::steady_clock::time_point given_up;
+
+// A barrier right behind an arrival that no one had to await: the other worker looks for that one late.
+void test_meetings() {
+  struct State {
+    std::atomic<int> both{0}, through{0};
+  } state;
+  Group group("-", "-", "meetings", 0);
+  given_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  Team team([] { return std::chrono::steady_clock::now() > given_up; });
+  Run what;
+  what.threads = 2;
+  // The second thread may come too late to take part.
+  for (int attempt = 0; attempt < 100 && state.both == 0 && !team.cancelled(); ++attempt) {
+    team.run(
+        what,
+        [](void* context, Worker& worker) {
+          auto& [both, through] = *static_cast<State*>(context);
+          if (worker.count < 2) return;
+          ++both;
+          if (!worker.arrive()) return;
+          if (worker.index == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          if (worker.await(1 - worker.index) && worker.arrive() && worker.barrier()) ++through;
+        },
+        &state);
+  }
+  group.check(state.both == 0 || state.through == 2, "a worker is waited for for ever");
+}
+
 // --- the processor -------------------------------------------------------------------------------------
 
 // Whether 1 * w + x * x is rounded once, as an FMA does: (1 + e)^2 - (1 + 2 e) is e^2, or 0 rounded twice.
@@ -225,6 +259,7 @@ int run_all(const std::vector<std::string>& names) {
     const KernelTable* const table = isa_of(name).table;
     if (std::find(tables.begin(), tables.end(), table) == tables.end()) tables.push_back(table);
   }
+  test_meetings();
   for (const KernelTable* table : tables) {
     test_processor(*table, tables);
     test_dtype<float>(*table);
