@@ -8,6 +8,15 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+// Whole tiles; of large matrices so few rows that the slowest processor has them within a second, and Ctrl-C
+// is heard.
+template <class T>
+Index rows_between_polls(const Linear<T>& call) {
+  constexpr Index most = 252, most_work = Index(1) << 29;
+  const Index fit = most_work / max(1, call.in_features * call.out_features);
+  return max(1, min(most, fit) / tile_rows) * tile_rows;
+}
+
 template <class T>
 class LinearForward {
  public:
@@ -49,8 +58,8 @@ class LinearForward {
       c_[n] = call_.y + n * call_.out_features;
     }
     if (!worker.barrier()) return;
-    // Few rows at a time: they stay in cache while the panels pass, and Ctrl-C is heard.
-    const Index at_once = rows_at_once();
+    // They stay in cache while the panels pass.
+    const Index at_once = rows_between_polls(call_);
     for (Index n = own.first; n < own.last; n += at_once) {
       const Index count = min(at_once, own.last - n);
       const RowPointers<T> rows{a_ + n, 1, c_ + n};
@@ -61,13 +70,6 @@ class LinearForward {
       }
       if (!worker.proceed(double(count) * double(call_.in_features * call_.out_features))) return;
     }
-  }
-
-  // Whole tiles; of large matrices so few rows that the slowest processor has them within a second.
-  Index rows_at_once() const {
-    constexpr Index most = 252, most_work = Index(1) << 29;
-    const Index fit = most_work / max(1, call_.in_features * call_.out_features);
-    return max(1, min(most, fit) / tile_rows) * tile_rows;
   }
 
   const Linear<T>& call_;
@@ -114,6 +116,7 @@ class LinearBackward {
     const Index in = call_.in_features, out = call_.out_features;
     const Range in_panels = part(panels_of<T>(in), worker.index, worker.count);
     const Range out_panels = part(panels_of<T>(out), worker.index, worker.count);
+    const Index at_once = rows_between_polls(call_);
     const T** const dy = dy_rows_ + worker.index * block_;
     const T** const x = x_rows_ + worker.index * block_;
     T** const dx = dx_rows_ + worker.index * block_;
@@ -129,16 +132,21 @@ class LinearBackward {
       }
       const Panels<T> operand{x_, K, in, 1, {}};
       pack_operand(operand, x, in_panels);
-      if (!worker.proceed(2.0 * double(K) * double(in * out)) || !worker.barrier()) return;
+      if (!worker.barrier()) return;
       const Range own = part(K, worker.index, worker.count);
-      multiply<Base::zero>(own.size(), RowPointers<T>{dy + own.first, 1, dx + own.first}, weight_,
-                           0, weight_.count());
+      for (Index k = own.first; k < own.last; k += at_once) {
+        const Index count = min(at_once, own.last - k);
+        multiply<Base::zero>(count, RowPointers<T>{dy + k, 1, dx + k}, weight_, 0,
+                             weight_.count());
+        if (!worker.proceed(double(count) * double(in * out))) return;
+      }
       for (Index p = out_panels.first; p < out_panels.last; ++p) {
         const Index m = p * panel_width<T>;
         const Slice<T> d =
             pack_slice(slice, dy, K, m, static_cast<int>(min(out - m, panel_width<T>)));
         accumulate_weight(d, operand, call_.dweight + m * in, start == 0);
         if (call_.dbias != nullptr) accumulate_bias(d, call_.dbias + m, start == 0);
+        if (!worker.proceed(double(K) * double(panel_width<T> * in))) return;
       }
       if (!worker.barrier()) return;
     }
