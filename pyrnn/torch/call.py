@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from .padding import Packing, packing
 from .plan import Plan
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -19,11 +20,10 @@ class Call(NamedTuple):
     """Tensors with time first; ``states`` is empty where none were given."""
 
     plan: Plan
-    x: Any  # [T, B, I]
+    x: Any  # [T, B, I], of a packed sequence its data [N, I]
     states: Sequence[Any]  # h0 [L*S, B, P] and, of the LSTM, c0 [L*S, B, H]
     params: Sequence[Any]
-    lengths: Any  # [B], falling; of a packed sequence
-    packed: Any  # the PackedSequence that x was, or None
+    packing: Packing | None  # of a packed sequence
 
 
 def call_of(module: Any, input: Any, hx: Any) -> Call | None:
@@ -45,7 +45,7 @@ def call_of(module: Any, input: Any, hx: Any) -> Call | None:
     if is_packed:
         return _packed_call(plan, input, states, params)
     x, states = time_first(module, x, states)
-    return Call(plan, x, states, params, None, None) if fits(plan, x, states) else None
+    return Call(plan, x, states, params, None) if fits(plan, x.shape, states) else None
 
 
 def current_params(module: Any) -> list[Any]:
@@ -77,14 +77,13 @@ def time_first(module: Any, x: Any, states: Sequence[Any]) -> tuple[Any, list[An
 
 
 def restored(module: Any, call: Call, input: Any, results: Sequence[Any]) -> Any:
-    """From y [T, B, S*P] and the final states to what the layer returns."""
+    """From y, laid out as x of the call, and the final states to what the layer returns."""
     y, *last = results
-    if call.packed is not None:
-        data, batch_sizes = torch._VF._pack_padded_sequence(y, call.lengths, False)
-        _, _, order, restoring = call.packed
+    if call.packing is not None:
+        _, batch_sizes, order, restoring = input
         if restoring is not None:
             last = [state.index_select(1, restoring) for state in last]
-        y = PackedSequence(data, batch_sizes, order, restoring)
+        y = PackedSequence(y, batch_sizes, order, restoring)
     elif input.dim() == 2:
         y, last = y.squeeze(1), [state.squeeze(1) for state in last]
     elif module.batch_first:
@@ -104,19 +103,19 @@ def _transformed() -> bool:
 
 def _packed_call(plan: Plan, packed: Any, states: Sequence[Any], params: Any) -> Call | None:
     data, batch_sizes, order, _ = packed
-    x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))
-    if not fits(plan, x, states):
+    if not fits(plan, (len(batch_sizes), int(batch_sizes[0]), data.shape[1]), states):
         return None
     if order is not None:
         states = [state.index_select(1, order) for state in states]
-    return Call(plan, x, states, params, lengths, packed)
+    return Call(plan, data, states, params, packing(batch_sizes))
 
 
-def fits(plan: Plan, x: Any, states: Sequence[Any]) -> bool:
-    if x.shape[2] != plan.input_size:
+def fits(plan: Plan, shape: Sequence[int], states: Sequence[Any]) -> bool:
+    """Whether x of this shape, (T, B, I), and the states are those of the layer."""
+    if shape[2] != plan.input_size:
         return False
     if not states:
         return True
-    rows, batch = plan.num_layers * (1 + plan.bidirectional), x.shape[1]
+    rows, batch = plan.num_layers * (1 + plan.bidirectional), shape[1]
     sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: plan.states]
     return [tuple(state.shape) for state in states] == [(rows, batch, size) for size in sizes]

@@ -9,6 +9,7 @@ import torch
 
 from ..tape import Array
 from . import passes
+from .padding import Packing, padded, unpadded
 from .passes import Inputs
 from .plan import Plan
 
@@ -20,27 +21,30 @@ def array(tensor: Any) -> Array:
 
 
 def inputs_of(
-    plan: Plan, x: Any, states: Sequence[Any], params: Sequence[Any], lengths: Any, seed: int
+    x: Any, states: Sequence[Any], params: Sequence[Any], packing: Packing | None, seed: int
 ) -> Inputs:
+    """Arrays of the tensors of a call; a packed x is put in its places."""
     return Inputs(
-        array(x),
+        array(x) if packing is None else padded(array(x), packing),
         [array(state) for state in states],
         [array(param) for param in params],
-        None if lengths is None else array(lengths),
+        None if packing is None else packing.lengths,
         seed,
     )
 
 
 class Recurrent(torch.autograd.Function):
-    """(plan, seed, lengths, count of states given, x, states and parameters) -> y, h_n (, c_n)."""
+    """(plan, seed, packing, count of states given, x, states and parameters) -> y, h_n (, c_n)."""
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, seed: int, lengths: Any, given: int, x: Any, *others: Any
+        ctx: Any, plan: Plan, seed: int, packing: Packing | None, given: int, x: Any, *others: Any
     ) -> tuple[Any, ...]:
-        inputs = inputs_of(plan, x, others[:given], others[given:], lengths, seed)
+        inputs = inputs_of(x, others[:given], others[given:], packing, seed)
         results, kept = passes.forward(plan, inputs)
-        ctx.plan, ctx.seed, ctx.lengths, ctx.given = plan, seed, lengths, given
+        if packing is not None:
+            results[0] = unpadded(results[0], packing)
+        ctx.plan, ctx.seed, ctx.packing, ctx.given = plan, seed, packing, given
         # x and the weights are not copied: autograd refuses a backward pass after they changed.
         ctx.save_for_backward(x, *others, *map(torch.from_numpy, kept))
         ctx.set_materialize_grads(False)
@@ -48,7 +52,7 @@ class Recurrent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Any, *dlast: Any) -> tuple[Any, ...]:
-        plan, given = ctx.plan, ctx.given
+        plan, packing, given = ctx.plan, ctx.packing, ctx.given
         x, *saved = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 5
         others, kept = saved[:count], saved[count:]
@@ -56,9 +60,13 @@ class Recurrent(torch.autograd.Function):
         if incoming is None:
             grads = again(ctx, [x, *others], (dy, *dlast))
             return None, None, None, None, *grads
-        inputs = inputs_of(plan, x, others[:given], others[given:], ctx.lengths, ctx.seed)
-        made = passes.backward(plan, inputs, list(map(array, kept)), incoming[0], incoming[1:])
-        dx, dstates, dparams = made
+        inputs = inputs_of(x, others[:given], others[given:], packing, ctx.seed)
+        dout, *dend = incoming
+        if packing is not None and dout is not None:
+            dout = padded(dout, packing)
+        dx, dstates, dparams = passes.backward(plan, inputs, list(map(array, kept)), dout, dend)
+        if packing is not None:
+            dx = unpadded(dx, packing)
         arrays = [dx, *dstates[:given], *dparams]
         return None, None, None, None, *map(torch.from_numpy, arrays)
 
@@ -89,7 +97,7 @@ def again(ctx: Any, tensors: Sequence[Any], doutputs: Sequence[Any]) -> list[Any
     differentiable = torch.is_grad_enabled()
     wanted = [i for i, need in enumerate(ctx.needs_input_grad[4:]) if need]
     with torch.enable_grad():
-        outputs = own_forward(ctx.plan, x, states, params, ctx.lengths)
+        outputs = own_forward(ctx.plan, x, states, params, ctx.packing)
         pairs = [(y, dy) for y, dy in zip(outputs, doutputs, strict=True) if dy is not None]
         found = torch.autograd.grad(
             [y for y, _ in pairs],
@@ -105,19 +113,17 @@ def again(ctx: Any, tensors: Sequence[Any], doutputs: Sequence[Any]) -> list[Any
 
 
 def own_forward(
-    plan: Plan, x: Any, states: Sequence[Any], params: Sequence[Any], lengths: Any
+    plan: Plan, x: Any, states: Sequence[Any], params: Sequence[Any], packing: Packing | None
 ) -> list[Any]:
     """y, h_n and c_n by PyTorch's kernels."""
     if not states:
-        rows, batch = plan.num_layers * (1 + plan.bidirectional), x.shape[1]
+        batch = x.shape[1] if packing is None else len(packing.lengths)
+        rows = plan.num_layers * (1 + plan.bidirectional)
         sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: plan.states]
         states = [x.new_zeros(rows, batch, size) for size in sizes]
     run = getattr(torch._VF, plan.mode.lower())
     state = states[0] if plan.states == 1 else list(states)
     last = plan.bias, plan.num_layers, 0.0, False, plan.bidirectional
-    if lengths is None:
+    if packing is None:
         return list(run(x, state, list(params), *last, False))
-    data, batch_sizes = torch._VF._pack_padded_sequence(x, lengths, False)
-    y, *after = run(data, batch_sizes, state, list(params), *last)
-    y, _ = torch._VF._pad_packed_sequence(y, batch_sizes, False, 0.0, x.shape[0])
-    return [y, *after]
+    return list(run(x, packing.batch_sizes, state, list(params), *last))

@@ -12,6 +12,7 @@ from .admission import admit
 from .call import Call, call_of, restored
 from .function import Recurrent, inputs_of
 from .operators import traced
+from .padding import unpadded
 from .weights import Packed, packed
 
 
@@ -35,23 +36,25 @@ class OnKernels:
         return restored(self, call, input, self._results(call))
 
     def _results(self, call: Call) -> Sequence[Any]:
-        plan, x, states, params, lengths, _ = call
+        plan, x, states, params, packing = call
         seed = drawn_seed() if plan.dropout else 0
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params)):
             made: Sequence[Any] = Recurrent.apply(
-                plan, seed, lengths, len(states), x, *states, *params
+                plan, seed, packing, len(states), x, *states, *params
             )
             return made
         if plan.dropout:
-            inputs = inputs_of(plan, x, states, params, lengths, seed)
+            inputs = inputs_of(x, states, params, packing, seed)
             results, _ = passes.forward(plan, inputs)
         else:
             now = packed(plan, params, self._packed)
             if now is not self._packed:
                 # Past torch.nn.Module, which would look whether it is a parameter.
                 self.__dict__["_packed"] = now
-            inputs = inputs_of(plan, x, states, (), lengths, seed)
+            inputs = inputs_of(x, states, (), packing, seed)
             results = passes.infer(plan, inputs, now.frozen)
+        if packing is not None:
+            results[0] = unpadded(results[0], packing)
         return [torch.from_numpy(result) for result in results]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def traced(module: Any, own: Callable[..., Any], input: Any, hx: Any) -> Any:
         # PyTorch's layers are broken out of graphs as well: their steps would be unrolled.
         inside = torch.compiler.is_dynamo_compiling()
         return _outside(module, input, hx) if inside else own(input, hx)
-    plan, x, states, params, *_ = call
+    plan, x, states, params, _ = call
     save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params))
     seed = torch.randint(2**63 - 1, ()) if plan.dropout else torch.zeros((), dtype=torch.int64)
     options = plan.mode, plan.num_layers, plan.bias, plan.bidirectional, plan.dropout
@@ -55,7 +55,7 @@ def _call_of(module: Any, input: Any, hx: Any) -> Call | None:
     if plan is None or not same or torch.is_autocast_enabled("cpu"):
         return None
     x, states = time_first(module, input, states)
-    return Call(plan, x, states, params, None, None) if fits(plan, x, states) else None
+    return Call(plan, x, states, params, None) if fits(plan, x.shape, states) else None
 
 
 @torch._compile._disable_dynamo
@@ -85,7 +85,7 @@ def _plan(
 def _recurrent(x: Any, states: Any, params: Any, seed: Any, *options: Any) -> list[Any]:
     *of_plan, save = options
     plan = _plan(x, params, *of_plan)
-    inputs = inputs_of(plan, x, states, params, None, int(seed))
+    inputs = inputs_of(x, states, params, None, int(seed))
     if save or plan.dropout:
         results, kept = passes.forward(plan, inputs)
         return list(map(torch.from_numpy, [*results, *(kept if save else [])]))
@@ -110,7 +110,7 @@ def _backward(
     dy: Any, dlast: Any, x: Any, states: Any, params: Any, kept: Any, seed: Any, *options: Any
 ) -> list[Any]:
     plan = _plan(x, params, *options)
-    inputs = inputs_of(plan, x, states, params, None, int(seed))
+    inputs = inputs_of(x, states, params, None, int(seed))
     dx, dstates, dparams = passes.backward(
         plan,
         inputs,
