@@ -253,6 +253,31 @@ def test_import_brings_numpy_alone(tmp_path: Path) -> None:
     assert set(done.stdout.split()) - set(sys.stdlib_module_names) == {"numpy", "pyrnn"}
 
 
+def test_some_is_imported_when_it_is_asked_for(tmp_path: Path) -> None:
+    code = """
+import sys, pyrnn
+
+later = {f"pyrnn.{module}" for module in pyrnn._LATER.values()}
+assert not later & set(sys.modules), later & set(sys.modules)
+assert {*pyrnn.__all__, "diagnostics"} <= set(dir(pyrnn))
+assert pyrnn.weights is sys.modules["pyrnn.weights"]
+from pyrnn import *
+assert later <= set(sys.modules), later - set(sys.modules)
+for name, module in pyrnn._LATER.items():
+    assert globals()[name] is getattr(sys.modules[f"pyrnn.{module}"], name), name
+try:
+    pyrnn.nothing
+except AttributeError as error:
+    assert "nothing" in str(error)
+else:
+    raise SystemExit("nothing was found")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # --- The build -------------------------------------------------------------------------------
 
 
