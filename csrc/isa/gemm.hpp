@@ -183,8 +183,9 @@ PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][S], const T* const (&a)[R], Ind
     Vec<T> x[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      x[r] = splat(a[r][element]);
-      keep(x[r]);
+      Vec<T> value = splat(a[r][element]);
+      keep(value);
+      x[r] = value;
     }
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
@@ -197,8 +198,9 @@ PYRNN_INLINE void multiply_line(Vec<T> (&sum)[R][S], const T* const (&a)[R], Ind
     Vec<T> w[N];
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
-      w[v] = line(v);
-      if constexpr (R > 1) keep(w[v]);
+      Vec<T> loaded = line(v);
+      if constexpr (R > 1) keep(loaded);
+      w[v] = loaded;
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -218,6 +220,7 @@ struct Lines {
   // Known beforehand where panels lie interleaved: a tile of one row, with an index in the address of each
   // line, is 5 % below the bandwidth of L2.
   PYRNN_INLINE Index panel_step() const { return most_bundled > 1 ? panel_width<T> : next_panel; }
+  PYRNN_INLINE Index line_step() const { return most_bundled > 1 ? next_line : panel_width<T>; }
 };
 
 // sum[r][place(v)] += the products of `depth` values of each row, `step` apart, with the lines of P panels.
@@ -231,7 +234,7 @@ PYRNN_INLINE void add_lines(Vec<T> (&sum)[R][S], const T* const (&a)[R], Index s
     multiply_line<R, P * V, T>(
         sum, a, element,
         [&](int v) { return load(b.line + v / V * b.panel_step() + v % V * lanes<T>); }, place);
-    b.line += b.next_line;
+    b.line += b.line_step();
     element += step;
   }
 }
