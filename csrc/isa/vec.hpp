@@ -19,7 +19,7 @@
 #endif
 #endif
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -123,6 +123,38 @@ template <class T>
 PYRNN_INLINE Vec<T> select(IntVec<T> mask, Vec<T> a, Vec<T> b) {
   return mask ? a : b;
 }
+
+// x, but no less or no more than a bound; NaN stays NaN. The processors' own operations do this where NaN is
+// the second operand; compilers, not told so, make two of it.
+#if defined(__x86_64__) && (PYRNN_VECTOR_BYTES <= 32 || defined(__AVX512F__))
+#if PYRNN_VECTOR_BYTES == 64
+#define PYRNN_X86(operation) _mm512_##operation
+#elif PYRNN_VECTOR_BYTES == 32
+#define PYRNN_X86(operation) _mm256_##operation
+#else
+#define PYRNN_X86(operation) _mm_##operation
+#endif
+PYRNN_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) { return PYRNN_X86(max_ps)(low, x); }
+PYRNN_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
+  return PYRNN_X86(min_ps)(high, x);
+}
+PYRNN_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
+  return PYRNN_X86(max_pd)(low, x);
+}
+PYRNN_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
+  return PYRNN_X86(min_pd)(high, x);
+}
+#undef PYRNN_X86
+#else
+template <class V>
+PYRNN_INLINE V at_least(V x, V low) {
+  return x < low ? low : x;
+}
+template <class V>
+PYRNN_INLINE V at_most(V x, V high) {
+  return x > high ? high : x;
+}
+#endif
 
 // Ends the contraction of a product into a fused operation: where a sum has two products, this says
 // which one is rounded, so that every instantiation gives the same bits.

@@ -81,17 +81,16 @@ PYRNN_INLINE Reduced<T> reduce(Vec<T> x, T shift) {
 // exp for x <= 0: the final product alone reaches the denormals, with one rounding.
 template <class T>
 PYRNN_INLINE Vec<T> exp_not_above_one(Vec<T> x) {
-  const Vec<T> lowest = splat(Exp<T>::lowest);
-  const Reduced<T> e = reduce<T>(x < lowest ? lowest : x, Exp<T>::shift);  // NaN compares false
+  const Reduced<T> e = reduce<T>(at_least(x, splat(Exp<T>::lowest)), Exp<T>::shift);
   return (e.expm1 * e.scale + e.scale) * splat(Exp<T>::unshift);
 }
 
 // 2^n alone overflows before exp does.
 template <class T>
 PYRNN_INLINE Vec<T> exp(Vec<T> x) {
-  const Vec<T> highest = splat(Exp<T>::highest), zero = {};
-  const Vec<T> below = exp_not_above_one<T>(x < zero ? x : zero);
-  const Reduced<T> e = reduce<T>(x > highest ? highest : x, T(-1));
+  const Vec<T> zero = {};
+  const Vec<T> below = exp_not_above_one<T>(x < zero ? x : zero);  // of NaN that of 0
+  const Reduced<T> e = reduce<T>(at_most(x, splat(Exp<T>::highest)), T(-1));
   const Vec<T> above = (e.expm1 * e.scale + e.scale) * splat(T(2));
   return x < zero ? below : above;
 }
@@ -100,9 +99,9 @@ template <class T>
 PYRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   const IntVec<T> bits = bit_cast<IntVec<T>>(x);
   const IntVec<T> sign = bit_cast<IntVec<T>>(splat(T(-0.0)));
-  const Vec<T> one = splat(T(1)), near = splat(-Exp<T>::tiny);
+  const Vec<T> one = splat(T(1));
   const Vec<T> a = bit_cast<Vec<T>>(bits | sign);
-  const Vec<T> e = exp_not_above_one<T>(a > near ? near : a);
+  const Vec<T> e = exp_not_above_one<T>(at_most(a, splat(-Exp<T>::tiny)));
   return (bits < 0 ? e : one) / (one + e);
 }
 
@@ -110,11 +109,10 @@ template <class T>
 PYRNN_INLINE Vec<T> tanh(Vec<T> x) {
   const IntVec<T> bits = bit_cast<IntVec<T>>(x);
   const IntVec<T> sign = bit_cast<IntVec<T>>(splat(T(-0.0)));
-  const Vec<T> one = splat(T(1)), two = splat(T(2)), saturated = splat(Exp<T>::one);
-  const Vec<T> tiny = splat(Exp<T>::tiny);
+  const Vec<T> one = splat(T(1)), two = splat(T(2)), tiny = splat(Exp<T>::tiny);
   const Vec<T> a = bit_cast<Vec<T>>(bits & ~sign);
-  const Vec<T> low = a < tiny ? tiny : a;  // NaN compares false
-  const Reduced<T> e = reduce<T>((low > saturated ? saturated : low) * splat(T(-2)), T(0));
+  const Vec<T> near = at_most(at_least(a, tiny), splat(Exp<T>::one));
+  const Reduced<T> e = reduce<T>(near * splat(T(-2)), T(0));
   const Vec<T> m = (one - e.scale) - e.scale * e.expm1;
   const Vec<T> y = a < tiny ? a : m / (two - m);
   return bit_cast<Vec<T>>(bit_cast<IntVec<T>>(y) | (bits & sign));
