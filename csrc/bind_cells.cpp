@@ -1,41 +1,45 @@
 // forward and backward of a cell, one pass or several side by side, without the GIL.
 #include "bind_passes.hpp"
 #include "bindings.hpp"
+#include "kept.hpp"
 
 namespace pyrnn {
 namespace {
 
-py::tuple forward(const std::string& name, Checked c, bool reverse, bool save,
-                  const py::object& y) {
+py::tuple forward(const std::string& name, Checked c, bool reverse, bool save, const py::object& y,
+                  KeptWeights* kept) {
   return with_dtype(c.is_float32, [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>& cell = find_cell<T>(name);
     const ForwardPass<T> pass(cell, std::move(c), reverse, save, y);
-    run([&](Team& team) { cell.forward(&pass.call, 1, false, team); });
+    std::vector<Forward<T>> calls{pass.call};
+    run([&](Team& team) { run_kept(cell, cell.forward, calls, {kept}, false, team); });
     return pass.result();
   });
 }
 
 py::tuple backward(const std::string& name, Checked c, const py::tuple& saved, bool reverse,
                    const py::object& dy, const py::object& dh_n, const py::object& dc_n,
-                   const py::object& dcells, const py::object& into) {
+                   const py::object& dcells, const py::object& into, KeptWeights* kept) {
   Incoming incoming = check_incoming(find_cell<float>(name), c.shape.T, c.shape.B, c.shape.H, c.P,
                                      c.w_hh, dy, dh_n, dc_n, dcells);
   return with_dtype(c.is_float32, [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>& cell = find_cell<T>(name);
     const BackwardPass<T> pass(cell, std::move(c), saved, reverse, std::move(incoming), into);
-    run([&](Team& team) { cell.backward(&pass.call, 1, false, team); });
+    std::vector<Backward<T>> calls{pass.call};
+    run([&](Team& team) { run_kept(cell, cell.backward, calls, {kept}, false, team); });
     return pass.result();
   });
 }
 
 // Runs passes side by side; their results, in order.
-template <class Pass, class Kernel>
-py::list run_passes(Kernel kernel, const std::vector<Pass>& passes, bool chained) {
+template <class Pass, class Cell, class Kernel>
+py::list run_passes(const Cell& cell, Kernel kernel, const std::vector<Pass>& passes,
+                    const std::vector<KeptWeights*>& kept, bool chained) {
   std::vector<decltype(Pass::call)> calls;
   for (const Pass& pass : passes) calls.push_back(pass.call);
-  run([&](Team& team) { kernel(calls.data(), static_cast<int>(calls.size()), chained, team); });
+  run([&](Team& team) { run_kept(cell, kernel, calls, kept, chained, team); });
   py::list results;
   for (const Pass& pass : passes) results.append(pass.result());
   return results;
@@ -47,7 +51,7 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
   const CellKernels<float>& cell = find_cell<float>(name);
   const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
   const auto checked = [&](std::size_t k, const py::object& x) {
-    if (arguments[k].size() != 9) throw py::value_error("expected 9 arguments of a pass");
+    if (arguments[k].size() != 10) throw py::value_error("expected 10 arguments of a pass");
     return check(cell, x, argument(k, 1), argument(k, 2), argument(k, 3), argument(k, 4),
                  argument(k, 5), argument(k, 6), lengths, argument(k, 7));
   };
@@ -57,6 +61,7 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
     using T = decltype(zero);
     const CellKernels<T>& kernels = find_cell<T>(name);
     std::vector<ForwardPass<T>> passes;
+    std::vector<KeptWeights*> kept;
     passes.reserve(arguments.size());
     bool chained = false;
     for (std::size_t k = 0; k < arguments.size(); ++k) {
@@ -69,8 +74,9 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
             text("w_ih: expected the dtype of the first pass, got ", dtype_text(c.w_ih)));
       }
       passes.emplace_back(kernels, std::move(c), argument(k, 8).template cast<bool>(), save);
+      kept.push_back(argument(k, 9).template cast<KeptWeights*>());
     }
-    return run_passes(kernels.forward, passes, chained);
+    return run_passes(kernels, kernels.forward, passes, kept, chained);
   });
 }
 
@@ -80,7 +86,7 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
   const CellKernels<float>& cell = find_cell<float>(name);
   const auto argument = [&](std::size_t k, std::size_t i) { return py::object(arguments[k][i]); };
   const auto checked = [&](std::size_t k) {
-    if (arguments[k].size() != 7) throw py::value_error("expected 7 arguments of a pass");
+    if (arguments[k].size() != 8) throw py::value_error("expected 8 arguments of a pass");
     return check_tuple(cell, arguments[k][0]);
   };
   if (arguments.empty()) return py::list();
@@ -89,6 +95,7 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
     using T = decltype(zero);
     const CellKernels<T>& kernels = find_cell<T>(name);
     std::vector<BackwardPass<T>> passes;
+    std::vector<KeptWeights*> kept;
     passes.reserve(arguments.size());
     for (std::size_t k = 0; k < arguments.size(); ++k) {
       Checked c = k == 0 ? std::move(first) : checked(k);
@@ -100,8 +107,9 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
                                          argument(k, 4), argument(k, 5), argument(k, 6));
       passes.emplace_back(kernels, std::move(c), argument(k, 1),
                           argument(k, 2).template cast<bool>(), std::move(incoming));
+      kept.push_back(argument(k, 7).template cast<KeptWeights*>());
     }
-    return run_passes(kernels.backward, passes, chained);
+    return run_passes(kernels, kernels.backward, passes, kept, chained);
   });
 }
 
@@ -131,6 +139,19 @@ Array drop(const py::object& x_, const std::tuple<std::uint32_t, std::uint32_t>&
 
 void bind_cells(py::module_& m) {
   using Object = const py::object&;
+  py::class_<KeptWeights>(m, "KeptWeights")
+      .def(py::init<>())
+      .def_property_readonly("packs", [](const KeptWeights& kept) {
+        return py::make_tuple(kept.forward.packs(), kept.backward.packs());
+      });
+  m.def("fingerprint", [](const std::vector<Array>& arrays) {
+    Fingerprint of;
+    for (const Array& array : arrays) {
+      const Array whole = native(array);
+      kernels().fingerprint(whole.data(), whole.nbytes(), of);
+    }
+    return py::make_tuple(of.value[0], of.value[1]);
+  });
   m.def("check_forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
                             Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant) {
     const Checked c =
@@ -139,9 +160,9 @@ void bind_cells(py::module_& m) {
   });
   m.def("forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
                       Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant,
-                      bool reverse, bool save) {
+                      bool reverse, bool save, KeptWeights* kept) {
     Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, variant);
-    return forward(name, std::move(c), reverse, save, py::none());
+    return forward(name, std::move(c), reverse, save, py::none(), kept);
   });
   m.def("check_lengths", [](Object lengths, Index seq_len, Index batch_size) -> Maybe {
     if (lengths.is_none()) return std::nullopt;
@@ -156,23 +177,24 @@ void bind_cells(py::module_& m) {
                              w_hh, dy, dh_n, dc_n, dcells);
           return py::make_tuple(incoming.dy, incoming.dh_n, incoming.dc_n, incoming.dcells);
         });
-  m.def("backward", [](const std::string& name, const py::tuple& inputs, const py::tuple& saved,
-                       bool reverse, Object dy, Object dh_n, Object dc_n, Object dcells) {
-    return backward(name, check_tuple(find_cell<float>(name), inputs), saved, reverse, dy, dh_n,
-                    dc_n, dcells, py::none());
-  });
+  m.def("backward",
+        [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
+           Object dy, Object dh_n, Object dc_n, Object dcells, KeptWeights* kept) {
+          return backward(name, check_tuple(find_cell<float>(name), inputs), saved, reverse, dy,
+                          dh_n, dc_n, dcells, py::none(), kept);
+        });
   // Steps [start, start + T) of sequences of the given lengths; y and gradients go where they belong in
   // the arrays of the whole pass.
   m.def("forward_chunk", [](const std::string& name, const py::tuple& inputs, bool reverse,
-                            bool save, Index start, Object y) {
+                            bool save, Index start, Object y, KeptWeights* kept) {
     const Checked c = check_tuple(find_cell<float>(name), inputs, check_start(start));
-    return forward(name, c, reverse, save, y);
+    return forward(name, c, reverse, save, y, kept);
   });
   m.def("backward_chunk",
         [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
            Object dy, Object dh_n, Object dc_n, Object dcells, Index start, const py::tuple& into) {
           const Checked c = check_tuple(find_cell<float>(name), inputs, check_start(start));
-          return backward(name, c, saved, reverse, dy, dh_n, dc_n, dcells, into);
+          return backward(name, c, saved, reverse, dy, dh_n, dc_n, dcells, into, nullptr);
         });
   m.def("drop", &drop);
   m.def("forward_side_by_side", &forward_side_by_side);

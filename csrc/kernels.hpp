@@ -35,6 +35,8 @@ struct CellKernels {
   // it, or its dy the other's dx; else none reads what another writes.
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
   void (*backward)(const Backward<T>* calls, int count, bool chained, Team& team);
+  // Of what backward packs, aligned to a cache line; forward's is that of `frozen`.
+  std::size_t (*backward_bytes)(const Backward<T>& call);
   const FrozenKernels<T>* frozen;
   const FrozenKernels<T>* reduced;  // null: T has no reduced precision
 };
@@ -61,6 +63,8 @@ struct KernelTable {
   int vector_bytes;
   DtypeKernels<float> f32;
   DtypeKernels<double> f64;
+  // Goes on with the bits of one more array.
+  void (*fingerprint)(const void* data, Index bytes, Fingerprint& of);
   // Of any of the precisions, for the tests of their products.
   void (*reduced_product)(const ReducedProduct& call, Team& team);
 

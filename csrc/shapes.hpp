@@ -114,6 +114,7 @@ template <class T>
 struct Forward {
   Inputs<T> in;
   const void* packed;  // the weights as a frozen layer keeps them; null: packed from in.params
+  void* keep;          // to here, in that form, for later calls; null: into scratch
   const Precision* precision;  // in which they are packed; null: T's
   bool save;                   // whether there is a tape
   Tape<T> tape;
@@ -139,6 +140,15 @@ struct Step {
   bool odd;
 };
 
+// Of the bits of arrays, one after the other: isa/fingerprint.hpp.
+struct Fingerprint {
+  std::uint64_t value[2] = {1, 1};
+
+  bool operator==(const Fingerprint& other) const {
+    return value[0] == other.value[0] && value[1] == other.value[1];
+  }
+};
+
 // One layer's parameters, to be packed.
 template <class T>
 struct Part {
@@ -160,6 +170,8 @@ struct Unpacked {
 template <class T>
 struct Backward {
   Inputs<T> in;
+  const void* packed;  // the weights as an earlier call packed them; null: packed from in.params
+  void* keep;          // to here, for later calls; null: into scratch
   Tape<const T> tape;
   const T* dy;      // [T, B, P] or null for 0
   const T* dh_n;    // [B, P] or null for 0

@@ -19,6 +19,15 @@ _Gradients = tuple[Any, ...]
 # gates, h, c, norm_ih, norm_hh, rstd
 _Saved = tuple[_Array, _Optional, _Optional, _Optional, _Optional, _Optional]
 
+class KeptWeights:
+    """The packed weights of one layer and direction, for whichever calls read the same bits."""
+
+    def __init__(self) -> None: ...
+    @property
+    def packs(self) -> tuple[int, int]:
+        """How often forward and backward have packed them."""
+
+def fingerprint(arrays: Sequence[_Array]) -> tuple[int, int]: ...
 def check_forward(
     cell: str,
     x: _Array,
@@ -44,6 +53,7 @@ def forward(
     variant: _Variant,
     reverse: bool,
     save: bool,
+    kept: KeptWeights | None,
 ) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
 def check_backward(
     cell: str,
@@ -64,10 +74,17 @@ def backward(
     dh_n: _Optional,
     dc_n: _Optional,
     dcells: _Optional,
+    kept: KeptWeights | None,
 ) -> _Gradients: ...
 def check_lengths(lengths: _Optional, seq_len: int, batch_size: int) -> _Optional: ...
 def forward_chunk(
-    cell: str, inputs: _Call, reverse: bool, save: bool, start: int, y: _Optional
+    cell: str,
+    inputs: _Call,
+    reverse: bool,
+    save: bool,
+    start: int,
+    y: _Optional,
+    kept: KeptWeights | None,
 ) -> tuple[_Array, _Array, _Optional, _Inputs | None, _Saved | None]: ...
 def backward_chunk(
     cell: str,

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from . import _core
+from ._core import KeptWeights
 from .kernel_variant import kernel_variant, variant_arrays
 from .reference.scan import scan_forward
 from .tape import Array, CheckpointTape, LayerInputs
@@ -139,6 +140,7 @@ def infer(
     lengths: Array | None,  # [B]
     reverse: bool,
     batch_first: bool = False,
+    kept: Sequence[KeptWeights | None] = (),
 ) -> tuple[Array, list[State]]:
     """y of the last layer, (T, B, H) or (B, T, H), and the final states; x may be strided."""
     seq_len, batch_size = x.shape[:2]
@@ -149,7 +151,9 @@ def infer(
     y = np.empty((*shape, lowest.h0.shape[1]), lowest.h0.dtype)
     steps = steps_of_inference(batch_size)
     into = y.swapaxes(0, 1) if batch_first else y
-    return y, _run(cell, variants, x, checked, lengths, reverse, steps, into, None)
+    return y, _run(
+        cell, variants, x, checked, lengths, reverse, steps, into, None, kept_weights=kept
+    )
 
 
 def _run(
@@ -163,6 +167,7 @@ def _run(
     y: Array,
     kept: State | None,  # [N, L, B, H]
     cells: Array | None = None,  # [T, B, H] of the last layer
+    kept_weights: Sequence[KeptWeights | None] = (),  # of each layer, or of none
 ) -> list[State]:
     states: list[State] = [(layer.h0, layer.c0) for layer in layers]
     last = len(layers) - 1
@@ -177,8 +182,9 @@ def _run(
             direct = k == last and into.flags.c_contiguous
             keeps = k == last and cells is not None
             above, h, c, _, saved = _core.forward_chunk(
-                cell, inputs, reverse, keeps, start, into if direct else None
-            )
+                cell, inputs, reverse, keeps, start, into if direct else None,
+                kept_weights[k] if kept_weights else None,
+            )  # fmt: skip
             states[k] = h, c
             if keeps and cells is not None and saved is not None:
                 cells[start:stop] = saved[2]
@@ -199,7 +205,9 @@ def _run_again(
         if n > 0:
             h, c = tape.h[n - 1, k], None if tape.c is None else tape.c[n - 1, k]
         inputs = (above, h, c, *layer[2:], tape.lengths, kernel_variant(variants[k]))
-        above, *_, saved = _core.forward_chunk(tape.cell, inputs, tape.reverse, True, start, None)
+        above, *_, saved = _core.forward_chunk(
+            tape.cell, inputs, tape.reverse, True, start, None, None
+        )
         runs.append((inputs, saved))
     return runs
 

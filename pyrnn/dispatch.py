@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from . import _core
 from . import checkpoint as chunks
+from ._core import KeptWeights
 from .backends import use_reference
 from .checks import checked_integer
 from .kernel_variant import kernel_variant, named_gradients
@@ -50,8 +51,12 @@ def forward(
     save: bool,
     checkpoint: int | None = None,
     return_cells: bool = False,
+    kept: KeptWeights | None = None,
 ) -> Results:
-    """Every argument is checked here; see :func:`pyrnn.ops.lstm_forward`."""
+    """Every argument is checked here; see :func:`pyrnn.ops.lstm_forward`.
+
+    ``kept``: of this layer, whatever its weights are by now.
+    """
     steps = None if checkpoint is None else checked_integer("checkpoint", checkpoint, 1)
     if use_reference():
         checked = _core.check_forward(cell, x, *layer, lengths, kernel_variant(variant))
@@ -63,11 +68,12 @@ def forward(
         )
         return Results(y, h_n, c_n, cells, states)
     if not save and not return_cells and chunks.converts(x, layer):
-        y, ((h_n, c_n),) = chunks.infer(cell, [variant], x, [layer], lengths, reverse)
+        y, ((h_n, c_n),) = chunks.infer(cell, [variant], x, [layer], lengths, reverse, kept=[kept])
         return Results(y, h_n, c_n, None, None)
     y, h_n, c_n, inputs, saved = _core.forward(
-        cell, x, *layer, lengths, kernel_variant(variant), reverse, save or return_cells
-    )
+        cell, x, *layer, lengths, kernel_variant(variant), reverse, save or return_cells,
+        kept,
+    )  # fmt: skip
     tape = None
     if inputs is not None and saved is not None:
         tape = new_tape(cell, variant, inputs, reverse, saved)
@@ -85,6 +91,7 @@ def backward(
     dh_n: Array | None,
     dc_n: Array | None,
     dcells: Array | None = None,
+    kept: KeptWeights | None = None,
 ) -> Gradients:
     """Every argument is checked here; see :func:`pyrnn.ops.lstm_backward`."""
     if isinstance(tape, CheckpointTape) and len(tape.layers) != 1:
@@ -99,11 +106,10 @@ def backward(
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)], dcells)
         return gradients((dx, dh0, dc0, *sums))
-    return gradients(
-        _core.backward(
-            tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, dcells
-        )
+    made = _core.backward(
+        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, dcells, kept
     )
+    return gradients(made)
 
 
 def gradients(made: tuple[Any, ...]) -> Gradients:

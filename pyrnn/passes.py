@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import _core
+from ._core import KeptWeights
 from .backends import use_reference
 from .dispatch import (
     Gradients,
@@ -29,6 +30,7 @@ class Pass(NamedTuple):
     layer: LayerInputs
     variant: Variant | None
     reverse: bool
+    kept: KeptWeights | None = None
 
 
 class PassBack(NamedTuple):
@@ -37,6 +39,7 @@ class PassBack(NamedTuple):
     tape: Tape | CheckpointTape
     dy: Array | None
     dstates: Sequence[Array | None]
+    kept: KeptWeights | None = None
 
 
 def forward_passes(
@@ -53,11 +56,15 @@ def forward_passes(
     """
     results: list[Results] = []
     if len(passes) == 1 or checkpoint is not None or use_reference():
-        for x, layer, variant, reverse in passes:
+        for x, layer, variant, reverse, kept in passes:
             x = results[-1].y if x is None else x
-            results.append(forward(cell, variant, x, layer, lengths, reverse, save, checkpoint))
+            results.append(
+                forward(cell, variant, x, layer, lengths, reverse, save, checkpoint, kept=kept)
+            )
         return results
-    arguments = [(one.x, *one.layer, kernel_variant(one.variant), one.reverse) for one in passes]
+    arguments = [
+        (one.x, *one.layer, kernel_variant(one.variant), one.reverse, one.kept) for one in passes
+    ]
     for one, (y, h_n, c_n, inputs, saved) in zip(
         passes, _core.forward_side_by_side(cell, arguments, lengths, save), strict=True
     ):
@@ -73,11 +80,12 @@ def backward_passes(passes: Sequence[PassBack], chained: bool) -> list[Gradients
         results: list[Gradients] = []
         for one in passes:
             dy = results[-1].dx if chained and results else one.dy
-            results.append(backward(one.tape, dy, *(*one.dstates, None)[:2]))
+            dh_n, dc_n = (*one.dstates, None)[:2]
+            results.append(backward(one.tape, dy, dh_n, dc_n, kept=one.kept))
         return results
     arguments = [
         (tape_inputs(tape), tape_saved(tape), tape.reverse, one.dy,
-         *(*one.dstates, None)[:2], None)
+         *(*one.dstates, None)[:2], None, one.kept)
         for one, tape in zip(passes, tapes, strict=True)
     ]  # fmt: skip
     made = _core.backward_side_by_side(tapes[0].cell, arguments, chained)

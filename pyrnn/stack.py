@@ -39,6 +39,8 @@ class Recurrent(Module, Stacked, Generic[State]):
 
     layer_norm = False
     peephole: str | None = None
+    # Of each part, where layers are made for one call each of weights that many calls read.
+    _kept: Sequence[_core.KeptWeights] | None = None
 
     def __init__(
         self,
@@ -213,8 +215,11 @@ class Recurrent(Module, Stacked, Generic[State]):
                 if dabove is not None and count == 2:
                     part = dabove[..., k % 2 * size : (k % 2 + 1) * size]
                 passes.append(
-                    PassBack(tapes[k], part, [None if d is None else d[k] for d in dlast])
-                )
+                    PassBack(
+                        tapes[k], part, [None if d is None else d[k] for d in dlast],
+                        self._kept_of(k),
+                    )
+                )  # fmt: skip
             dx: Array | None = None
             for k, g in zip(backwards, backward_passes(passes, count == 1), strict=True):
                 dfirst[k] = (g.dh0, g.dc0)[: len(dlast)]
@@ -316,6 +321,9 @@ class Recurrent(Module, Stacked, Generic[State]):
             key = seed, k // self._directions, k % self._directions
         return with_arrays(base, arrays, key)
 
+    def _kept_of(self, k: int) -> _core.KeptWeights | None:
+        return None if self._kept is None else self._kept[k]
+
     def _seed(self) -> int | None:
         """Of all masks of one call for training; None where none is drawn."""
         draws = self._training is not None and self._training.key is not None
@@ -368,8 +376,11 @@ class Recurrent(Module, Stacked, Generic[State]):
                 states = zeros if first is None else [s[k] for s in first]
                 own_x = x if count == 2 or k == group[0] else None
                 passes.append(
-                    Pass(own_x, self._layer(k, states), self._variant(k, seed), k % count == 1)
-                )
+                    Pass(
+                        own_x, self._layer(k, states), self._variant(k, seed), k % count == 1,
+                        self._kept_of(k),
+                    )
+                )  # fmt: skip
             made_here = forward_passes(self._kernel, passes, lengths, train, steps)
             for result in made_here:
                 last.append((result.h_n, result.c_n)[: len(self._states)])
@@ -407,8 +418,9 @@ class Recurrent(Module, Stacked, Generic[State]):
         made = None
         if steps is None:
             y, last = chunks.infer(
-                self._kernel, variants, x, layers, lengths, False, layout == "B, T"
-            )
+                self._kernel, variants, x, layers, lengths, False, layout == "B, T",
+                self._kept or (),
+            )  # fmt: skip
             y = y[:, 0] if layout == "T" else y
         else:
             y, last, tape, _ = chunks.forward(

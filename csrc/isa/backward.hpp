@@ -15,6 +15,11 @@ class BackwardScan {
   static void run(const Backward<T>* calls, int count, bool chained, Team& team) {
     run_calls<BackwardScan>(calls, count, chained, team);
   }
+  static std::size_t packed_bytes(const Backward<T>& call) {
+    Carver measure;
+    BackwardScan(call, {1, 0}).carve_weights(measure);
+    return measure.used();
+  }
 
  private:
   static constexpr int G = Cell::gates, C = Cell::columns;
@@ -64,17 +69,27 @@ class BackwardScan {
   // W_hh or W_ih as the gradients of the gates meet it: its rows in the order of the window.
   Index window_depth(int gates) const { return panels_of<T>(H_) * gates * W; }
 
-  void carve(Carver& carver) {
+  void carve_weights(Carver& carver) {
     for (int p = 0; p < Cell::phases; ++p) {
       hidden_[p] = {nullptr, window_depth(gates_of(p)), P_, 1, {}};
       hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
-    const Index K = block_ * B_;
     if (call_.dx != nullptr) {
       input_ = {nullptr, window_depth(G), I_, 1, {}};
       input_.data = carver.take<T>(input_.size());
-      x_ = carver.take<T>(panels_of<T>(I_) * W * K);
     }
+    structure_.carve_matrices(carver);
+  }
+
+  void carve(Carver& carver) {
+    if (const void* const shared = call_.packed != nullptr ? call_.packed : call_.keep) {
+      Carver of_many(const_cast<void*>(shared));
+      carve_weights(of_many);
+    } else {
+      carve_weights(carver);
+    }
+    const Index K = block_ * B_;
+    if (call_.dx != nullptr) x_ = carver.take<T>(panels_of<T>(I_) * W * K);
     da_x_ = carver.take<T>(K * window_size(G));
     for (int p = 0; p < Cell::phases; ++p) {
       operand_[p] = carver.take<T>(panels_of<T>(P_) * W * K);
@@ -113,7 +128,7 @@ class BackwardScan {
                 lists_.row + own,    lists_.pair + own};
     for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
 
-    pack(worker);
+    if (call_.packed == nullptr) pack(worker);
     start(worker, share, rows);
     if (!worker.barrier()) return;
     Index alive = 0;

@@ -70,9 +70,9 @@ class ForwardScan {
   Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
 
   void carve(Carver& carver) {
-    if (call_.packed != nullptr) {
-      weights_ = Weights<Cell, T, Operand>::of(call_.packed, I_, H_, P_, call_.in.variant,
-                                               call_.precision);
+    if (const void* const shared = call_.packed != nullptr ? call_.packed : call_.keep) {
+      weights_ =
+          Weights<Cell, T, Operand>::of(shared, I_, H_, P_, call_.in.variant, call_.precision);
     } else {
       weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant, nullptr,
                                            packs() && !gathers(), packs());
@@ -106,15 +106,17 @@ class ForwardScan {
 
   const Structure<Cell, T>& phases() const { return weights_.structure; }
 
+  // Weights for more than this call: all of them are packed, whatever it needs itself.
+  bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
   // A single step uses each weight once: panels are packed as they are needed.
-  bool packs() const { return T_ > 1 || call_.packed != nullptr; }
+  bool packs() const { return T_ > 1 || shares(); }
   T* once(const Worker& worker) const {
     return once_ + worker.index * panels_at_once * W * max(I_, P_);
   }
 
   // Few tokens: reading their columns of W_ih is cheaper than packing all of it.
   bool gathers() const {
-    return call_.in.tokens != nullptr && call_.packed == nullptr && (!packs() || T_ * B_ < I_ / 8);
+    return call_.in.tokens != nullptr && !shares() && (!packs() || T_ * B_ < I_ / 8);
   }
 
   struct RowLists {

@@ -54,14 +54,23 @@ struct StructureBackward {
   static Index size_of(Index units) { return (panels_of<T>(units) + 1) * W; }
   Index window_size() const { return (panels_of<T>(phases.H) * G + 1) * W; }
 
+  void carve_matrices(Carver& carver) {
+    const Index H = phases.H;
+    const auto take = [&carver, H](Panels<T>& b, Index depth) {
+      b = {nullptr, depth, H, 1, {}};
+      b.data = carver.take<T>(b.size());
+    };
+    if (phases.full) {
+      take(cell_peepholes, (peepholes - 1) * H);
+      take(output_peephole, H);
+    }
+    if (phases.projects) take(projection, phases.P);
+  }
+
   void carve(Carver& carver, Index K, int threads) {
     pairs_ = K;
     const Index B = call->in.shape.B, H = phases.H, P = phases.P;
     const auto take = [&carver](T*& to, Index n) { to = carver.take<T>(n); };
-    const auto take_matrix = [&carver, H](Panels<T>& b, Index depth) {
-      b = {nullptr, depth, H, 1, {}};
-      b.data = carver.take<T>(b.size());
-    };
     if (phases.norm) {
       take(ds_x, K * window_size());
       take(ds_h, K * window_size());
@@ -73,15 +82,12 @@ struct StructureBackward {
       take(cell_rstd, K);
     }
     if (phases.full) {
-      take_matrix(cell_peepholes, (peepholes - 1) * H);
-      take_matrix(output_peephole, H);
       take(d_output, B * H);
       take(d_cell, B * (peepholes - 1) * H);
       take(c_prev, panels_of<T>(H) * W * K);
       take(fresh, panels_of<T>(H) * W * K);
     }
     if (phases.projects) {
-      take_matrix(projection, P);
       take(dh, K * size_of(P));
       take(du, B * H);
       take(u, panels_of<T>(H) * W * K);

@@ -4,6 +4,7 @@
 #include "backward_phases.hpp"
 #include "backward_sums.hpp"
 #include "elman.hpp"
+#include "fingerprint.hpp"
 #include "forward_phases.hpp"
 #include "forward_rows.hpp"
 #include "gru.hpp"
@@ -42,6 +43,7 @@ constexpr CellKernels<T> kernels_of(const char* name = Cell::name,
           Cell::tapes_h,
           &ForwardScan<Cell, T>::run,
           &BackwardScan<Cell, T>::run,
+          &BackwardScan<Cell, T>::packed_bytes,
           &frozen_kernels<Cell, T, Panels<T>>,
           reduced_kernels<Cell, T>};
 }
@@ -79,6 +81,6 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 
 extern const KernelTable table;
 const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
-                           dtype_kernels<double>, &ProductOf::run};
+                           dtype_kernels<double>, &fingerprint, &ProductOf::run};
 
 }  // namespace pyrnn::PYRNN_ISA

@@ -1,5 +1,5 @@
 // A layer's parameters as the products read them: the biases summed, W_ih^T and the W_hh^T of each phase
-// packed. They lie in the scratch of one call, or in a buffer that many calls share (a frozen layer).
+// packed. They lie in the scratch of one call, or in a buffer that many calls share.
 #pragma once
 
 #include "operands.hpp"

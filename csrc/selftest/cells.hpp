@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "../kernels.hpp"
+#include "../scratch.hpp"
 #include "../team.hpp"
 #include "compare.hpp"
 
@@ -73,8 +74,24 @@ Problem make(const CellKernels<T>& cell, Shape shape, unsigned options, unsigned
   return p;
 }
 
+// Packed weights of one call for the next: of forward, of backward.
+struct Kept {
+  bool packed[2] = {};
+  Scratch memory[2];
+
+  // The call finds them, or packs them.
+  template <class Call>
+  void give(Call& call, int which, std::size_t bytes) {
+    void* const there = memory[which].at_least(bytes);
+    call.packed = packed[which] ? there : nullptr;
+    call.keep = packed[which] ? nullptr : there;
+    packed[which] = true;
+  }
+};
+
 template <class T>
-Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save) {
+Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save,
+                        Kept* kept = nullptr) {
   const auto [len, B, I, H] = p.shape;
   const Fenced<T> x(p.x), h0(p.h0), c0(p.c0), dy(p.dy), dh_n(p.dh_n), dc_n(p.dc_n);
   const Fenced<T> w_ih(p.w_ih), w_hh(p.w_hh), b_ih(p.b_ih), b_hh(p.b_hh);
@@ -147,6 +164,10 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   forward.y = r.y.data();
   forward.h_n = r.h_n.data();
   forward.c_n = r.c_n.data_or_null();
+  if (kept != nullptr) {
+    const Part<T> part{I, H, p.P, in.params, in.variant, nullptr};
+    kept->give(forward, 0, cell.frozen->packed_bytes(part));
+  }
   Team team(nullptr);
   cell.forward(&forward, 1, false, team);
   if (!save) return r;
@@ -173,6 +194,7 @@ Results<Guarded<T>> run(const CellKernels<T>& cell, const Problem& p, bool save)
   backward.dln_hh_bias = r.dln_hh_bias.data_or_null();
   backward.dln_c_weight = r.dln_c_weight.data_or_null();
   backward.dln_c_bias = r.dln_c_bias.data_or_null();
+  if (kept != nullptr) kept->give(backward, 1, cell.backward_bytes(backward));
   cell.backward(&backward, 1, false, team);
   return r;
 }
@@ -225,6 +247,13 @@ void test_cell(const KernelTable& table, const CellKernels<T>& cell, unsigned ph
     group.check(same_bits(unsaved.y, got.y) && same_bits(unsaved.h_n, got.h_n) &&
                     same_bits(unsaved.c_n, got.c_n),
                 "without a tape: " + title(shape, "y"));
+    Kept kept;
+    for (const char* const how : {"packing for later: ", "packed before: "}) {
+      Results<Guarded<T>> other = run(cell, p, true, &kept);
+      got.each(got, other, [&](const char* name, Guarded<T>& a, Guarded<T>& b) {
+        group.check(same_bits(a, b), how + title(shape, name));
+      });
+    }
     for (const int threads : {2, 3}) {
       set_num_threads(threads);
       Results<Guarded<T>> other = run(cell, p, true);

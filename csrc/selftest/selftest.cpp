@@ -141,6 +141,30 @@ void test_functions(const KernelTable& table) {
   }
 }
 
+// --- the fingerprint -----------------------------------------------------------------------------------
+
+// All tables have the same, and any bit changes it. Its values are tested from Python.
+void test_fingerprint(const KernelTable& table, const KernelTable& first) {
+  Group group(table.isa, "-", "fingerprint", 0);
+  for (const std::size_t n : {0, 1, 2, 15, 16, 17, 511, 512, 513, 5000}) {
+    std::vector<std::uint32_t> words(n);
+    for (std::uint32_t& word : words) word = static_cast<std::uint32_t>(random_bits());
+    const auto of = [&](const KernelTable& by) {
+      Fingerprint made;
+      by.fingerprint(words.data(), static_cast<Index>(n * 4), made);
+      return made;
+    };
+    const Fingerprint made = of(table);
+    group.check(made == of(first), "another than that of " + std::string(first.isa));
+    for (std::size_t i = 0; i < n; i += 1 + n / 97) {
+      words[i] ^= std::uint32_t(1) << i % 32;
+      group.check(!(made == of(table)), "a bit of word " + std::to_string(i));
+      words[i] ^= std::uint32_t(1) << i % 32;
+    }
+    group.check(made == of(table), "the same words");
+  }
+}
+
 // --- threads -------------------------------------------------------------------------------------------
 
 std::chrono::steady_clock::time_point given_up;
@@ -262,6 +286,7 @@ int run_all(const std::vector<std::string>& names) {
   test_meetings();
   for (const KernelTable* table : tables) {
     test_processor(*table, tables);
+    test_fingerprint(*table, *tables.front());
     test_dtype<float>(*table);
     test_dtype<double>(*table);
   }
