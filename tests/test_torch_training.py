@@ -91,52 +91,6 @@ def test_changed_weights_count_at_once(kind: str, dtype: str, step: Any) -> None
     assert_same(got, want, dtype)
 
 
-def test_weights_are_packed_once() -> None:
-    _, layer = pair("lstm")
-    x, _ = inputs(layer)
-    with torch.no_grad():
-        layer(x)
-        first = layer._packed
-        layer(x)
-        assert layer._packed is first
-        layer.bias_ih_l0 += 1
-        layer(x)
-        assert layer._packed is not first
-
-
-@pytest.mark.parametrize("value", [0, 40_000, 150_000])
-def test_one_value_of_many(value: int) -> None:
-    layer = ours.LSTM(8, 200)
-    x = torch.ones(3, 2, 8)
-    with torch.no_grad():
-        before, _ = layer(x)
-        layer.weight_hh_l0.data.view(-1)[value] += 1
-        assert not torch.equal(layer(x)[0], before)
-
-
-def test_weights_in_another_order_of_memory() -> None:
-    """What is read of them is a copy, and each call makes its own."""
-    _, layer = pair("lstm")
-    x, _ = inputs(layer)
-    layer.weight_hh_l0.data = layer.weight_hh_l0.data.t().contiguous().t()
-    with torch.no_grad():
-        layer(x)
-        before, _ = layer(x)
-        layer.weight_hh_l0.data[0, 0] += 1
-        assert not torch.equal(layer(x)[0], before)
-
-
-def test_nan_in_weights_is_no_change() -> None:
-    _, layer = pair("lstm")
-    x, _ = inputs(layer)
-    with torch.no_grad():
-        layer.weight_ih_l0[0, 0] = float("nan")
-        layer(x)
-        first = layer._packed
-        layer(x)
-    assert layer._packed is first
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_learns_as_pytorchs(kind: str) -> None:
     theirs, layer = pair(kind, num_layers=2, bidirectional=True)

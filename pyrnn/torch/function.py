@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._core import KeptWeights
 from ..tape import Array
 from . import passes
 from .padding import Packing, padded, unpadded
@@ -21,7 +22,12 @@ def array(tensor: Any) -> Array:
 
 
 def inputs_of(
-    x: Any, states: Sequence[Any], params: Sequence[Any], packing: Packing | None, seed: int
+    x: Any,
+    states: Sequence[Any],
+    params: Sequence[Any],
+    packing: Packing | None,
+    seed: int,
+    kept: Sequence[KeptWeights] | None = None,
 ) -> Inputs:
     """Arrays of the tensors of a call; a packed x is put in its places."""
     return Inputs(
@@ -30,21 +36,31 @@ def inputs_of(
         [array(param) for param in params],
         None if packing is None else packing.lengths,
         seed,
+        kept,
     )
 
 
 class Recurrent(torch.autograd.Function):
-    """(plan, seed, packing, count of states given, x, states and parameters) -> y, h_n (, c_n)."""
+    """(plan, seed, packing, kept weights, count of states given, x, states and parameters)
+    -> y, h_n (, c_n)."""
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, seed: int, packing: Packing | None, given: int, x: Any, *others: Any
+        ctx: Any,
+        plan: Plan,
+        seed: int,
+        packing: Packing | None,
+        kept_weights: Sequence[KeptWeights],
+        given: int,
+        x: Any,
+        *others: Any,
     ) -> tuple[Any, ...]:
-        inputs = inputs_of(x, others[:given], others[given:], packing, seed)
+        inputs = inputs_of(x, others[:given], others[given:], packing, seed, kept_weights)
         results, kept = passes.forward(plan, inputs)
         if packing is not None:
             results[0] = unpadded(results[0], packing)
         ctx.plan, ctx.seed, ctx.packing, ctx.given = plan, seed, packing, given
+        ctx.kept_weights = kept_weights
         # x and the weights are not copied: autograd refuses a backward pass after they changed.
         ctx.save_for_backward(x, *others, *map(torch.from_numpy, kept))
         ctx.set_materialize_grads(False)
@@ -54,13 +70,13 @@ class Recurrent(torch.autograd.Function):
     def backward(ctx: Any, dy: Any, *dlast: Any) -> tuple[Any, ...]:
         plan, packing, given = ctx.plan, ctx.packing, ctx.given
         x, *saved = ctx.saved_tensors
-        count = len(ctx.needs_input_grad) - 5
+        count = len(ctx.needs_input_grad) - 6
         others, kept = saved[:count], saved[count:]
         incoming = None if torch.is_grad_enabled() else _incoming((dy, *dlast))
         if incoming is None:
             grads = again(ctx, [x, *others], (dy, *dlast))
-            return None, None, None, None, *grads
-        inputs = inputs_of(x, others[:given], others[given:], packing, ctx.seed)
+            return *_NO_TENSORS, *grads
+        inputs = inputs_of(x, others[:given], others[given:], packing, ctx.seed, ctx.kept_weights)
         dout, *dend = incoming
         if packing is not None and dout is not None:
             dout = padded(dout, packing)
@@ -68,7 +84,11 @@ class Recurrent(torch.autograd.Function):
         if packing is not None:
             dx = unpadded(dx, packing)
         arrays = [dx, *dstates[:given], *dparams]
-        return None, None, None, None, *map(torch.from_numpy, arrays)
+        return *_NO_TENSORS, *map(torch.from_numpy, arrays)
+
+
+# What forward takes ahead of x.
+_NO_TENSORS = (None,) * 5
 
 
 def _incoming(doutputs: Sequence[Any]) -> list[Array | None] | None:
@@ -95,7 +115,7 @@ def again(ctx: Any, tensors: Sequence[Any], doutputs: Sequence[Any]) -> list[Any
     given = ctx.given
     x, states, params = tensors[0], tensors[1 : 1 + given], tensors[1 + given :]
     differentiable = torch.is_grad_enabled()
-    wanted = [i for i, need in enumerate(ctx.needs_input_grad[4:]) if need]
+    wanted = [i for i, need in enumerate(ctx.needs_input_grad[5:]) if need]
     with torch.enable_grad():
         outputs = own_forward(ctx.plan, x, states, params, ctx.packing)
         pairs = [(y, dy) for y, dy in zip(outputs, doutputs, strict=True) if dy is not None]

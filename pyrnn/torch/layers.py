@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from .._core import KeptWeights
 from . import passes
 from .admission import admit
 from .call import Call, call_of, restored
 from .function import Recurrent, inputs_of
 from .operators import traced
 from .padding import unpadded
-from .weights import Packed, packed
 
 
 class OnKernels:
@@ -24,7 +24,8 @@ class OnKernels:
     message.
     """
 
-    _packed: Packed | None = None
+    # Of each layer and direction, made at the first call.
+    _kept: Sequence[KeptWeights] = ()
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As the layer of ``torch.nn``, with its arguments, results and errors."""
@@ -38,28 +39,25 @@ class OnKernels:
     def _results(self, call: Call) -> Sequence[Any]:
         plan, x, states, params, packing = call
         seed = drawn_seed() if plan.dropout else 0
+        kept = self._kept
+        parts = plan.num_layers * (1 + plan.bidirectional)
+        if len(kept) != parts:
+            # Past torch.nn.Module, which would look whether it is a parameter.
+            kept = self.__dict__["_kept"] = [KeptWeights() for _ in range(parts)]
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params)):
             made: Sequence[Any] = Recurrent.apply(
-                plan, seed, packing, len(states), x, *states, *params
+                plan, seed, packing, kept, len(states), x, *states, *params
             )
             return made
-        if plan.dropout:
-            inputs = inputs_of(x, states, params, packing, seed)
-            results, _ = passes.forward(plan, inputs)
-        else:
-            now = packed(plan, params, self._packed)
-            if now is not self._packed:
-                # Past torch.nn.Module, which would look whether it is a parameter.
-                self.__dict__["_packed"] = now
-            inputs = inputs_of(x, states, (), packing, seed)
-            results = passes.infer(plan, inputs, now.frozen)
+        inputs = inputs_of(x, states, params, packing, seed, kept)
+        results = passes.forward(plan, inputs)[0] if plan.dropout else passes.infer(plan, inputs)
         if packing is not None:
             results[0] = unpadded(results[0], packing)
         return [torch.from_numpy(result) for result in results]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
-        state.pop("_packed", None)
+        state.pop("_kept", None)
         return state
 
 
@@ -93,8 +91,8 @@ class LSTM(OnKernels, torch.nn.LSTM):
     Second derivatives (``create_graph=True``) run PyTorch's own operations anew. They are
     refused through dropout between layers.
 
-    Where no gradient is recorded the weights are packed once and compared in each call, bit by bit,
-    with those that were packed: any way to change them counts.
+    The weights are packed once for as long as they keep their bits. Each call takes a fingerprint
+    of all of them, in training and in inference: any way to change them counts.
 
     Examples
     --------

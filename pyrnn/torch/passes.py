@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..frozen import Frozen
+from .._core import KeptWeights
 from ..layer_tape import LayerTape
 from ..tape import Array, Tape
 from ..variants import NUM_GATES
@@ -26,12 +26,12 @@ class Inputs(NamedTuple):
     params: Sequence[Array]
     lengths: Array | None  # [B]
     seed: int
+    kept: Sequence[KeptWeights] | None = None  # L*S
 
 
-def infer(plan: Plan, inputs: Inputs, frozen: Frozen[Any] | None = None) -> list[Array]:
-    """y, h_n and, of the LSTM, c_n; with the weights of ``frozen`` where it is given."""
-    run = frozen or _layer(plan, inputs)
-    y, last = run(inputs.x, _state(plan, inputs.states), inputs.lengths)
+def infer(plan: Plan, inputs: Inputs) -> list[Array]:
+    """y, h_n and, of the LSTM, c_n."""
+    y, last = _layer(plan, inputs)(inputs.x, _state(plan, inputs.states), inputs.lengths)
     return [y, *_states(last)]
 
 
@@ -70,7 +70,7 @@ def tape_shapes(plan: Plan, seq_len: Any, batch_size: Any) -> list[tuple[Any, ..
 
 
 def _layer(plan: Plan, inputs: Inputs) -> Layer:
-    return layer_of(plan, inputs.params, inputs.seed)
+    return layer_of(plan, inputs.params, inputs.seed, inputs.kept)
 
 
 def _tape(plan: Plan, layer: Layer, inputs: Inputs, kept: Sequence[Array]) -> LayerTape:

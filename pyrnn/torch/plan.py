@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from .._core import KeptWeights
 from ..layers import GRU, LSTM, RNN
 from ..stack import Recurrent
 from ..tape import Array
@@ -71,13 +72,22 @@ def _pattern(plan: Plan) -> Layer:
     return layer
 
 
-def layer_of(plan: Plan, params: Sequence[Array], seed: int = 0) -> Layer:
-    """The layer of one call: pyrnn's order of parameters is PyTorch's."""
+def layer_of(
+    plan: Plan,
+    params: Sequence[Array],
+    seed: int = 0,
+    kept: Sequence[KeptWeights] | None = None,
+) -> Layer:
+    """The layer of one call: pyrnn's order of parameters is PyTorch's.
+
+    ``kept``: one for each layer and direction, for calls that read the same weights.
+    """
     pattern = _pattern(plan)
     layer: Layer = object.__new__(type(pattern))  # as copy.copy does, in a tenth of the time
     vars(layer).update(vars(pattern))
     layer.params = dict(zip(pattern.params, params, strict=True))
     layer.rng = cast(np.random.Generator, _Seed(seed))
+    layer._kept = kept
     return layer
 
 
