@@ -118,10 +118,10 @@ def converts(x: Array, layer: LayerInputs) -> bool:
     """Whether the kernels would need a copy of a long x, of the right shape and kind."""
     if not isinstance(x, np.ndarray) or not isinstance(layer.w_ih, np.ndarray):
         return False
+    if x.ndim < 2 or len(x) <= 2 * steps_of_inference(x.shape[1]):
+        return False
     tokens = x.dtype.kind in "iu"
     if x.ndim != 3 - tokens or (not tokens and x.shape[2:] != layer.w_ih.shape[1:]):
-        return False
-    if len(x) <= 2 * steps_of_inference(x.shape[1]):
         return False
     plain = type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned
     return not plain or not x.dtype.isnative or (tokens and x.dtype != np.int64)

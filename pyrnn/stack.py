@@ -29,6 +29,8 @@ from .reference import masks
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
+_PLAIN = frozenset(PLAIN)
+
 
 class Recurrent(Module, Stacked, Generic[State]):
     """Base of RNN, GRU and LSTM, which add only their cell."""
@@ -310,11 +312,11 @@ class Recurrent(Module, Stacked, Generic[State]):
         """What part k has beyond that; with a seed, masks are drawn."""
         base = self._inferring if seed is None else self._training
         names = self._names[k]
+        if base is None and names.keys() <= _PLAIN:
+            return None
         arrays = {
             ARRAYS[kind]: self.params[name] for kind, name in names.items() if kind not in PLAIN
         }
-        if base is None and not arrays:
-            return None
         base = base or Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
         key = None
         if seed is not None and base.key is not None:
@@ -403,8 +405,9 @@ class Recurrent(Module, Stacked, Generic[State]):
             return False
         if train:
             return steps is not None and self.num_layers > 1 and self.dropout == 0
-        long = x.shape[0] > 2 * chunks.steps_of_inference(x.shape[1])
-        return long and (self.num_layers > 1 or layout == "B, T")
+        if self.num_layers == 1 and layout != "B, T":
+            return False
+        return len(x) > 2 * chunks.steps_of_inference(x.shape[1])
 
     def _run_in_chunks(
         self, x: Array, layout: str, first: Any, lengths: Array | None, steps: int | None

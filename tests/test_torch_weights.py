@@ -13,7 +13,7 @@ from helpers_torch import one_thread as one_thread
 
 def _packs(layer: Any) -> list[tuple[int, int]]:
     """Of each layer and direction, in forward and in backward."""
-    return [kept.packs for kept in layer._kept]
+    return [weights.packs for weights in layer._kept.weights]
 
 
 def _fresh(layer: Any) -> Any:
@@ -143,6 +143,18 @@ def test_weights_in_another_order_of_memory() -> None:
         before, _ = layer(x)
         layer.weight_hh_l0.data[0, 0] += 1
         assert not torch.equal(layer(x)[0], before)
+
+
+def test_the_same_memory_read_in_another_order() -> None:
+    """Of a square matrix nothing but the strides changes."""
+    layer = ours.RNN(6, 6)
+    x = torch.randn(3, 2, 6)
+    with torch.no_grad():
+        for _ in range(3):
+            for name in ("weight_ih_l0", "weight_hh_l0"):
+                weight = getattr(layer, name)
+                weight.data = weight.data.t()
+                assert torch.equal(layer(x)[0], _fresh(layer)(x)[0])
 
 
 def test_nan_in_weights_is_no_change() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from .._core import KeptWeights
 from . import passes
 from .admission import admit
 from .call import Call, call_of, restored
 from .function import Recurrent, inputs_of
+from .kept import Kept
 from .operators import traced
 from .padding import unpadded
 
@@ -24,8 +24,7 @@ class OnKernels:
     message.
     """
 
-    # Of each layer and direction, made at the first call.
-    _kept: Sequence[KeptWeights] = ()
+    _kept: Kept | None = None
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As the layer of ``torch.nn``, with its arguments, results and errors."""
@@ -41,16 +40,20 @@ class OnKernels:
         seed = drawn_seed() if plan.dropout else 0
         kept = self._kept
         parts = plan.num_layers * (1 + plan.bidirectional)
-        if len(kept) != parts:
+        if kept is None or len(kept.weights) != parts:
             # Past torch.nn.Module, which would look whether it is a parameter.
-            kept = self.__dict__["_kept"] = [KeptWeights() for _ in range(parts)]
+            kept = self.__dict__["_kept"] = Kept(parts)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params)):
             made: Sequence[Any] = Recurrent.apply(
-                plan, seed, packing, kept, len(states), x, *states, *params
+                plan, seed, packing, kept.weights, len(states), x, *states, *params
             )
             return made
-        inputs = inputs_of(x, states, params, packing, seed, kept)
-        results = passes.forward(plan, inputs)[0] if plan.dropout else passes.infer(plan, inputs)
+        if plan.dropout:
+            inputs = inputs_of(x, states, params, packing, seed, kept.weights)
+            results, _ = passes.forward(plan, inputs)
+        else:
+            inputs = inputs_of(x, states, (), packing, seed)
+            results = passes.infer(plan, inputs, kept.layer(plan, params))
         if packing is not None:
             results[0] = unpadded(results[0], packing)
         return [torch.from_numpy(result) for result in results]

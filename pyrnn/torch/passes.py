@@ -29,9 +29,10 @@ class Inputs(NamedTuple):
     kept: Sequence[KeptWeights] | None = None  # L*S
 
 
-def infer(plan: Plan, inputs: Inputs) -> list[Array]:
-    """y, h_n and, of the LSTM, c_n."""
-    y, last = _layer(plan, inputs)(inputs.x, _state(plan, inputs.states), inputs.lengths)
+def infer(plan: Plan, inputs: Inputs, layer: Layer | None = None) -> list[Array]:
+    """y, h_n and, of the LSTM, c_n; of ``layer``, where that has the parameters already."""
+    run = layer or _layer(plan, inputs)
+    y, last = run(inputs.x, _state(plan, inputs.states), inputs.lengths)
     return [y, *_states(last)]
 
 

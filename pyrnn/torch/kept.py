@@ -1,0 +1,43 @@
+"""What a module of PyTorch keeps between calls: its weights as the kernels packed them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .._core import KeptWeights
+from .function import array
+from .plan import Layer, Plan, layer_of
+
+
+class _Ready(NamedTuple):
+    """A layer for inference, and on the memory of which tensors it is."""
+
+    plan: Plan
+    tensors: Sequence[Any]
+    pointers: list[int]
+    layer: Layer
+
+
+class Kept:
+    """Of a module with so many layers and directions.
+
+    Nothing here says what the weights are: each call of the kernels sees to that itself.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.weights = [KeptWeights() for _ in range(parts)]
+        self._ready: _Ready | None = None
+
+    def layer(self, plan: Plan, tensors: Sequence[Any]) -> Layer:
+        """For inference, that of the last call where it is on the same memory."""
+        ready, pointers = self._ready, [tensor.data_ptr() for tensor in tensors]
+        if ready is not None and ready.pointers == pointers and ready.plan == plan:
+            pairs = zip(tensors, ready.tensors, strict=True)
+            if all(a is b and a.is_contiguous() for a, b in pairs):
+                return ready.layer
+        made = layer_of(plan, [array(tensor) for tensor in tensors], 0, self.weights)
+        # With other strides the same memory would hold other weights.
+        if all(tensor.is_contiguous() for tensor in tensors):
+            self._ready = _Ready(plan, tensors, pointers, made)
+        return made
