@@ -136,8 +136,7 @@ class LinearBackward {
       const Range own = part(K, worker.index, worker.count);
       for (Index k = own.first; k < own.last; k += at_once) {
         const Index count = min(at_once, own.last - k);
-        multiply<Base::zero>(count, RowPointers<T>{dy + k, 1, dx + k}, weight_, 0,
-                             weight_.count());
+        multiply<Base::zero>(count, RowPointers<T>{dy + k, 1, dx + k}, weight_, 0, weight_.count());
         if (!worker.proceed(double(count) * double(in * out))) return;
       }
       for (Index p = out_panels.first; p < out_panels.last; ++p) {

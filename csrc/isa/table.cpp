@@ -81,6 +81,6 @@ constexpr DtypeKernels<T> dtype_kernels = {cells<T>,
 
 extern const KernelTable table;
 const KernelTable table = {PYRNN_STRING(PYRNN_ISA), vector_bytes, dtype_kernels<float>,
-                           dtype_kernels<double>, &fingerprint, &ProductOf::run};
+                           dtype_kernels<double>,   &fingerprint, &ProductOf::run};
 
 }  // namespace pyrnn::PYRNN_ISA

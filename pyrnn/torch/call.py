@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from .padding import Packing, packing
-from .plan import Plan
+from .plan import Plan, states_of
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 # Other classes of tensors may mean something else by what the kernels would do.
@@ -117,5 +117,5 @@ def fits(plan: Plan, shape: Sequence[int], states: Sequence[Any]) -> bool:
     if not states:
         return True
     rows, batch = plan.num_layers * (1 + plan.bidirectional), shape[1]
-    sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: plan.states]
+    sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: states_of(plan)]
     return [tuple(state.shape) for state in states] == [(rows, batch, size) for size in sizes]

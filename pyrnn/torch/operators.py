@@ -16,7 +16,7 @@ from ..variants import NUM_GATES
 from . import passes
 from .call import Call, current_params, fits, plan_of, restored, time_first
 from .function import array, inputs_of
-from .plan import Plan
+from .plan import Plan, states_of
 
 # What makes a Plan, but for what the shapes of the parameters say.
 _PLAN = "str mode, int num_layers, bool bias, bool bidirectional, float dropout"
@@ -44,7 +44,7 @@ def traced(module: Any, own: Callable[..., Any], input: Any, hx: Any) -> Any:
     seed = torch.randint(2**63 - 1, ()) if plan.dropout else torch.zeros((), dtype=torch.int64)
     options = plan.mode, plan.num_layers, plan.bias, plan.bidirectional, plan.dropout
     results = torch.ops.pyrnn.recurrent(x, states, params, seed, *options, save)
-    return restored(module, call, input, results[: 1 + plan.states])
+    return restored(module, call, input, results[: 1 + states_of(plan)])
 
 
 def _call_of(module: Any, input: Any, hx: Any) -> Call | None:
@@ -99,7 +99,7 @@ def _recurrent_shapes(x: Any, states: Any, params: Any, seed: Any, *options: Any
     columns, directions = plan.proj_size or plan.hidden_size, 1 + plan.bidirectional
     rows = plan.num_layers * directions
     shapes = [(seq_len, batch_size, directions * columns), (rows, batch_size, columns)]
-    if plan.states == 2:
+    if states_of(plan) == 2:
         shapes.append((rows, batch_size, plan.hidden_size))
     if save:
         shapes += passes.tape_shapes(plan, seq_len, batch_size)

@@ -15,7 +15,7 @@ from .._core import KeptWeights
 from ..layer_tape import LayerTape
 from ..tape import Array, Tape
 from ..variants import NUM_GATES
-from .plan import Layer, Plan, layer_of, stored
+from .plan import Layer, Plan, layer_of, states_of, stored
 
 
 class Inputs(NamedTuple):
@@ -53,7 +53,7 @@ def backward(
 ) -> tuple[Array, list[Array], list[Array]]:
     """dx, the gradients of the initial states and of the parameters."""
     layer = _layer(plan, inputs)
-    dstate = dlast[0] if plan.states == 1 else tuple(dlast)
+    dstate = dlast[0] if states_of(plan) == 1 else tuple(dlast)
     grads = layer.backward(_tape(plan, layer, inputs, kept), dy, dstate)
     assert grads.x is not None
     return grads.x, _states(grads.state), list(grads.params.values())
@@ -94,7 +94,7 @@ def _tape(plan: Plan, layer: Layer, inputs: Inputs, kept: Sequence[Array]) -> La
 def _state(plan: Plan, states: Sequence[Array]) -> Any:
     if not states:
         return None
-    return states[0] if plan.states == 1 else tuple(states)
+    return states[0] if states_of(plan) == 1 else tuple(states)
 
 
 def _states(state: Any) -> list[Array]:

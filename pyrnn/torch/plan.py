@@ -41,10 +41,10 @@ class Plan(NamedTuple):
     dropout: float
     dtype: str
 
-    @property
-    def states(self) -> int:
-        """Of the cell: h, or h and c."""
-        return 2 if self.mode == "LSTM" else 1
+
+def states_of(plan: Plan) -> int:
+    """Of the cell: h, or h and c. No property: tracers before PyTorch 2.7 know none of a tuple."""
+    return 2 if plan.mode == "LSTM" else 1
 
 
 class _Seed:
@@ -98,6 +98,6 @@ def stored(plan: Plan) -> tuple[str, ...]:
     names = ["gates"]
     if tapes_h(layer._kernel, layer._variant(0, None)):
         names.append("h")
-    if plan.states == 2:
+    if states_of(plan) == 2:
         names.append("c")
     return tuple(names)
