@@ -89,7 +89,7 @@ def test_mistakes(name: str) -> None:
     mistakes = info.module_error_inputs_func(
         info, device="cpu", dtype=torch.float32, requires_grad=True, training=True
     )
-    assert len(mistakes) > 10
+    assert len(mistakes) > 1  # PyTorch 2.6 has two, 2.13 has more than ten
     for mistake in mistakes:
         given = mistake.module_error_input
         constructing = mistake.error_on == common.ModuleErrorEnum.CONSTRUCTION_ERROR
