@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -176,3 +177,51 @@ def test_a_copy_compiles_as_well() -> None:
     compiled, counter = counted(model)
     assert_steps_alike(compiled, model, torch.randn(6, 3, 3, dtype=torch.float64))
     assert counter.frame_count == 1
+
+
+def test_the_operators_keep_packed_weights() -> None:
+    """Those of the layer itself, for as long as they have their bits and wherever they lie."""
+    layer = pair("lstm", "float32", num_layers=2)[1]
+    twin = copy.deepcopy(layer)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+
+    def packs() -> list[tuple[int, int]]:
+        return [weights.packs for weights in layer._kept.weights]
+
+    def step(seq_len: int) -> None:
+        x = torch.randn(seq_len, 4, 5)
+        results = []
+        for one in (compiled, copy.deepcopy(twin)):
+            layer.zero_grad()
+            one.zero_grad()
+            y, _ = one(x)
+            y.square().sum().backward()
+            owner = layer if one is compiled else one
+            results.append([y, *(p.grad.clone() for p in owner.parameters())])
+        torch.testing.assert_close(*results, rtol=0, atol=0)
+
+    torch._dynamo.reset()
+    for seq_len in (6, 3, 9):
+        step(seq_len)
+    assert packs() == [(1, 1), (1, 1)]
+    for one in (layer, twin):
+        one.weight_hh_l1.data[0, 0] += 1
+    step(5)
+    assert packs() == [(1, 1), (2, 2)]
+    for one in (layer, twin):
+        one.double().float()
+    step(5), step(4)
+    assert packs() == [(1, 1), (1, 1)]
+    with torch.no_grad():
+        compiled(torch.randn(3, 2, 5)), layer(torch.randn(3, 2, 5))
+    assert packs() == [(1, 1), (1, 1)]
+
+
+def test_what_operators_find_ends_with_its_layer() -> None:
+    found = import_module("pyrnn.torch.kept")._by_memory
+    layer = pair("gru")[1]
+    address = layer.weight_ih_l0.data_ptr()
+    assert found[address] is layer._kept
+    del layer
+    gc.collect()
+    assert address not in found

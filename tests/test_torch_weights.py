@@ -19,7 +19,7 @@ def _packs(layer: Any) -> list[tuple[int, int]]:
 def _fresh(layer: Any) -> Any:
     """The same weights, and nothing packed."""
     twin = copy.deepcopy(layer)
-    assert "_kept" not in vars(twin)
+    assert twin._kept is not layer._kept
     return twin
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import torch
 
 from .._core import KeptWeights
 from .function import array
 from .plan import Layer, Plan, layer_of
+
+# By the address of a layer's first weight: an operator in a graph sees no more of it. What is
+# found there proves itself, as ever.
+_by_memory: WeakValueDictionary[int, Kept] = WeakValueDictionary()
 
 
 class _Ready(NamedTuple):
@@ -41,3 +48,21 @@ class Kept:
         if all(tensor.is_contiguous() for tensor in tensors):
             self._ready = _Ready(plan, tensors, pointers, made)
         return made
+
+
+def own(module: Any) -> Kept:
+    """A new one for the module, which lives as long as that."""
+    kept = Kept(module.num_layers * (1 + module.bidirectional))
+    # Past torch.nn.Module, which would look whether it is a parameter.
+    module.__dict__["_kept"] = kept
+    weight = module._parameters.get("weight_ih_l0")
+    if type(weight) is torch.nn.Parameter and weight.is_cpu:  # fake ones have no memory
+        _by_memory[weight.data_ptr()] = kept
+    return kept
+
+
+def kept_for(plan: Plan, params: Sequence[Any]) -> Sequence[KeptWeights] | None:
+    """What the layer of these parameters keeps, where it is known."""
+    kept = _by_memory.get(params[0].data_ptr())
+    parts = plan.num_layers * (1 + plan.bidirectional)
+    return None if kept is None or len(kept.weights) != parts else kept.weights

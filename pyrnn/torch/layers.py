@@ -11,7 +11,7 @@ from . import passes
 from .admission import admit
 from .call import Call, call_of, restored
 from .function import Recurrent, inputs_of
-from .kept import Kept
+from .kept import Kept, own
 from .operators import traced
 from .padding import unpadded
 
@@ -25,6 +25,10 @@ class OnKernels:
     """
 
     _kept: Kept | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own(self)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As the layer of ``torch.nn``, with its arguments, results and errors."""
@@ -41,8 +45,7 @@ class OnKernels:
         kept = self._kept
         parts = plan.num_layers * (1 + plan.bidirectional)
         if kept is None or len(kept.weights) != parts:
-            # Past torch.nn.Module, which would look whether it is a parameter.
-            kept = self.__dict__["_kept"] = Kept(parts)
+            kept = own(self)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params)):
             made: Sequence[Any] = Recurrent.apply(
                 plan, seed, packing, kept.weights, len(states), x, *states, *params
@@ -62,6 +65,16 @@ class OnKernels:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
         state.pop("_kept", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        own(self)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """What ``to`` and ``double`` call, after which the weights lie elsewhere."""
+        result = super()._apply(*args, **kwargs)  # type: ignore[misc]
+        own(self)
+        return result
 
 
 admit(OnKernels)

@@ -16,6 +16,7 @@ from ..variants import NUM_GATES
 from . import passes
 from .call import Call, current_params, fits, plan_of, restored, time_first
 from .function import array, inputs_of
+from .kept import kept_for
 from .plan import Plan, states_of
 
 # What makes a Plan, but for what the shapes of the parameters say.
@@ -85,7 +86,7 @@ def _plan(
 def _recurrent(x: Any, states: Any, params: Any, seed: Any, *options: Any) -> list[Any]:
     *of_plan, save = options
     plan = _plan(x, params, *of_plan)
-    inputs = inputs_of(x, states, params, None, int(seed))
+    inputs = inputs_of(x, states, params, None, int(seed), kept_for(plan, params))
     if save or plan.dropout:
         results, kept = passes.forward(plan, inputs)
         return list(map(torch.from_numpy, [*results, *(kept if save else [])]))
@@ -110,7 +111,7 @@ def _backward(
     dy: Any, dlast: Any, x: Any, states: Any, params: Any, kept: Any, seed: Any, *options: Any
 ) -> list[Any]:
     plan = _plan(x, params, *options)
-    inputs = inputs_of(x, states, params, None, int(seed))
+    inputs = inputs_of(x, states, params, None, int(seed), kept_for(plan, params))
     dx, dstates, dparams = passes.backward(
         plan,
         inputs,
