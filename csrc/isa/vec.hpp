@@ -128,21 +128,26 @@ PYRNN_INLINE Vec<T> select(IntVec<T> mask, Vec<T> a, Vec<T> b) {
 // the second operand; compilers, not told so, make two of it.
 #if defined(__x86_64__) && (PYRNN_VECTOR_BYTES <= 32 || defined(__AVX512F__))
 #if PYRNN_VECTOR_BYTES == 64
-#define PYRNN_X86(operation) _mm512_##operation
+// g++ warns of what the forms without a mask start from.
+constexpr __mmask16 all_ps = 0xffff;
+constexpr __mmask8 all_pd = 0xff;
+#define PYRNN_X86(operation, type, a, b) _mm512_maskz_##operation##_##type(all_##type, a, b)
 #elif PYRNN_VECTOR_BYTES == 32
-#define PYRNN_X86(operation) _mm256_##operation
+#define PYRNN_X86(operation, type, a, b) _mm256_##operation##_##type(a, b)
 #else
-#define PYRNN_X86(operation) _mm_##operation
+#define PYRNN_X86(operation, type, a, b) _mm_##operation##_##type(a, b)
 #endif
-PYRNN_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) { return PYRNN_X86(max_ps)(low, x); }
+PYRNN_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) {
+  return PYRNN_X86(max, ps, low, x);
+}
 PYRNN_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
-  return PYRNN_X86(min_ps)(high, x);
+  return PYRNN_X86(min, ps, high, x);
 }
 PYRNN_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
-  return PYRNN_X86(max_pd)(low, x);
+  return PYRNN_X86(max, pd, low, x);
 }
 PYRNN_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
-  return PYRNN_X86(min_pd)(high, x);
+  return PYRNN_X86(min, pd, high, x);
 }
 #undef PYRNN_X86
 #else
