@@ -11,9 +11,8 @@ py::tuple forward(const std::string& name, Checked c, bool reverse, bool save, c
   return with_dtype(c.is_float32, [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>& cell = find_cell<T>(name);
-    const ForwardPass<T> pass(cell, std::move(c), reverse, save, y);
-    std::vector<Forward<T>> calls{pass.call};
-    run([&](Team& team) { run_kept(cell, cell.forward, calls, {kept}, false, team); });
+    ForwardPass<T> pass(cell, std::move(c), reverse, save, y);
+    run([&](Team& team) { run_kept(cell, cell.forward, &pass.call, &kept, 1, false, team); });
     return pass.result();
   });
 }
@@ -26,9 +25,8 @@ py::tuple backward(const std::string& name, Checked c, const py::tuple& saved, b
   return with_dtype(c.is_float32, [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>& cell = find_cell<T>(name);
-    const BackwardPass<T> pass(cell, std::move(c), saved, reverse, std::move(incoming), into);
-    std::vector<Backward<T>> calls{pass.call};
-    run([&](Team& team) { run_kept(cell, cell.backward, calls, {kept}, false, team); });
+    BackwardPass<T> pass(cell, std::move(c), saved, reverse, std::move(incoming), into);
+    run([&](Team& team) { run_kept(cell, cell.backward, &pass.call, &kept, 1, false, team); });
     return pass.result();
   });
 }
@@ -39,7 +37,8 @@ py::list run_passes(const Cell& cell, Kernel kernel, const std::vector<Pass>& pa
                     const std::vector<KeptWeights*>& kept, bool chained) {
   std::vector<decltype(Pass::call)> calls;
   for (const Pass& pass : passes) calls.push_back(pass.call);
-  run([&](Team& team) { run_kept(cell, kernel, calls, kept, chained, team); });
+  const int count = static_cast<int>(calls.size());
+  run([&](Team& team) { run_kept(cell, kernel, calls.data(), kept.data(), count, chained, team); });
   py::list results;
   for (const Pass& pass : passes) results.append(pass.result());
   return results;
@@ -144,14 +143,6 @@ void bind_cells(py::module_& m) {
       .def_property_readonly("packs", [](const KeptWeights& kept) {
         return py::make_tuple(kept.forward.packs(), kept.backward.packs());
       });
-  m.def("fingerprint", [](const std::vector<Array>& arrays) {
-    Fingerprint of;
-    for (const Array& array : arrays) {
-      const Array whole = native(array);
-      kernels().fingerprint(whole.data(), whole.nbytes(), of);
-    }
-    return py::make_tuple(of.value[0], of.value[1]);
-  });
   m.def("check_forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
                             Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant) {
     const Checked c =

@@ -1,4 +1,5 @@
-// Threads, what this build is, and what the machine reaches; the elementwise functions for their tests.
+// Threads, what this build is, and what the machine reaches; the elementwise functions and the fingerprint for
+// their tests.
 #include "bind.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
@@ -99,6 +100,14 @@ void bind_machine(py::module_& m) {
       throw py::type_error(text("x: expected float32 or float64, got ", dtype_text(x)));
     }
     return x.itemsize() == 4 ? elementwise<float>(name, x) : elementwise<double>(name, x);
+  });
+  m.def("fingerprint", [](const std::vector<py::array>& arrays) {
+    Fingerprint of;
+    for (const py::array& array : arrays) {
+      const py::array whole = native(array);
+      kernels().fingerprint(whole.data(), whole.nbytes(), of);
+    }
+    return py::make_tuple(of.value[0], of.value[1]);
   });
   m.def("set_num_threads", [](Index n) {
     if (n < 1 || n > 1 << 16) {

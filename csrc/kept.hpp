@@ -156,17 +156,16 @@ Hold hold(KeptWeights& kept, const CellKernels<T>& cell, const Backward<T>& call
 // Runs kernel(calls, count, chained, team), each call with the weights that `kept` has for it; null: none.
 // Of tokens few columns of W_ih may be all that is read: they do without.
 template <class Call, class Cell, class Kernel>
-void run_kept(const Cell& cell, Kernel kernel, std::vector<Call>& calls,
-              const std::vector<KeptWeights*>& kept, bool chained, Team& team) {
-  std::vector<Hold> holds;
-  holds.reserve(calls.size());
-  for (std::size_t i = 0; i < calls.size(); ++i) {
+void run_kept(const Cell& cell, Kernel kernel, Call* calls, KeptWeights* const* kept, int count,
+              bool chained, Team& team) {
+  std::vector<Hold> holds;  // empty where nothing is kept: most calls
+  for (int i = 0; i < count; ++i) {
     if (kept[i] == nullptr || calls[i].in.tokens != nullptr) continue;
     holds.push_back(hold(*kept[i], cell, calls[i]));
     calls[i].packed = holds.back().packed();
     calls[i].keep = holds.back().keep();
   }
-  kernel(calls.data(), static_cast<int>(calls.size()), chained, team);
+  kernel(calls, count, chained, team);
   if (team.cancelled()) return;
   for (Hold& one : holds) one.completed();
 }

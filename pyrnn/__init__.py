@@ -62,7 +62,7 @@ __all__ = [
     "tbptt",
 ]
 
-# What most programs do without is imported when it is asked for: a third of the time of all.
+# What most programs do without is imported when it is asked for.
 _LATER = {
     "check_finite": "diagnostics",
     "coloured_text": "coloured",

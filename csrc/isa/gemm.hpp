@@ -92,7 +92,8 @@ template <int R>
 constexpr int tile_panels =
     accumulators / (R * panel_vectors) > 4 ? 4 : accumulators / (R * panel_vectors);
 
-// Keeps a loaded vector in a register: with few rows GCC would load it again inside each fused operation.
+// Keeps a loaded vector in a register: with few rows GCC would load it again inside each fused operation. For
+// variables of their own: an element of an array, as an operand of asm, would go through memory.
 template <class V>
 PYRNN_INLINE void keep(V& v) {
 #if defined(__AVX512F__)
@@ -220,6 +221,7 @@ struct Lines {
   // Known beforehand where panels lie interleaved: a tile of one row, with an index in the address of each
   // line, is 5 % below the bandwidth of L2.
   PYRNN_INLINE Index panel_step() const { return most_bundled > 1 ? panel_width<T> : next_panel; }
+  // And where they do not: one register less, of the few that AVX2 has for pointers.
   PYRNN_INLINE Index line_step() const { return most_bundled > 1 ? next_line : panel_width<T>; }
 };
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from .padding import Packing, packing
-from .plan import Plan, states_of
+from .plan import Plan, state_shapes
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 # Other classes of tensors may mean something else by what the kernels would do.
@@ -116,6 +116,4 @@ def fits(plan: Plan, shape: Sequence[int], states: Sequence[Any]) -> bool:
         return False
     if not states:
         return True
-    rows, batch = plan.num_layers * (1 + plan.bidirectional), shape[1]
-    sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: states_of(plan)]
-    return [tuple(state.shape) for state in states] == [(rows, batch, size) for size in sizes]
+    return [tuple(state.shape) for state in states] == state_shapes(plan, shape[1])

@@ -12,7 +12,7 @@ from ..tape import Array
 from . import passes
 from .padding import Packing, padded, unpadded
 from .passes import Inputs
-from .plan import Plan, states_of
+from .plan import Plan, state_shapes, states_of
 
 
 def array(tensor: Any) -> Array:
@@ -138,9 +138,7 @@ def own_forward(
     """y, h_n and c_n by PyTorch's kernels."""
     if not states:
         batch = x.shape[1] if packing is None else len(packing.lengths)
-        rows = plan.num_layers * (1 + plan.bidirectional)
-        sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: states_of(plan)]
-        states = [x.new_zeros(rows, batch, size) for size in sizes]
+        states = [x.new_zeros(shape) for shape in state_shapes(plan, batch)]
     run = getattr(torch._VF, plan.mode.lower())
     state = states[0] if states_of(plan) == 1 else list(states)
     last = plan.bias, plan.num_layers, 0.0, False, plan.bidirectional

@@ -10,7 +10,7 @@ import torch
 
 from .._core import KeptWeights
 from .function import array
-from .plan import Layer, Plan, layer_of
+from .plan import Layer, Plan, layer_of, parts_of
 
 # By the address of a layer's first weight: an operator in a graph sees no more of it. What is
 # found there proves itself, as ever.
@@ -50,9 +50,9 @@ class Kept:
         return made
 
 
-def own(module: Any) -> Kept:
+def renew(module: Any) -> Kept:
     """A new one for the module, which lives as long as that."""
-    kept = Kept(module.num_layers * (1 + module.bidirectional))
+    kept = Kept(parts_of(module))
     # Past torch.nn.Module, which would look whether it is a parameter.
     module.__dict__["_kept"] = kept
     weight = module._parameters.get("weight_ih_l0")
@@ -64,5 +64,4 @@ def own(module: Any) -> Kept:
 def kept_for(plan: Plan, params: Sequence[Any]) -> Sequence[KeptWeights] | None:
     """What the layer of these parameters keeps, where it is known."""
     kept = _by_memory.get(params[0].data_ptr())
-    parts = plan.num_layers * (1 + plan.bidirectional)
-    return None if kept is None or len(kept.weights) != parts else kept.weights
+    return None if kept is None or len(kept.weights) != parts_of(plan) else kept.weights

@@ -11,9 +11,10 @@ from . import passes
 from .admission import admit
 from .call import Call, call_of, restored
 from .function import Recurrent, inputs_of
-from .kept import Kept, own
+from .kept import Kept, renew
 from .operators import traced
 from .padding import unpadded
+from .plan import parts_of
 
 
 class OnKernels:
@@ -28,7 +29,7 @@ class OnKernels:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        own(self)
+        renew(self)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As the layer of ``torch.nn``, with its arguments, results and errors."""
@@ -43,9 +44,8 @@ class OnKernels:
         plan, x, states, params, packing = call
         seed = drawn_seed() if plan.dropout else 0
         kept = self._kept
-        parts = plan.num_layers * (1 + plan.bidirectional)
-        if kept is None or len(kept.weights) != parts:
-            kept = own(self)
+        if kept is None or len(kept.weights) != parts_of(plan):
+            kept = renew(self)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params)):
             made: Sequence[Any] = Recurrent.apply(
                 plan, seed, packing, kept.weights, len(states), x, *states, *params
@@ -68,12 +68,12 @@ class OnKernels:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[misc]
-        own(self)
+        renew(self)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """What ``to`` and ``double`` call, after which the weights lie elsewhere."""
         result = super()._apply(*args, **kwargs)  # type: ignore[misc]
-        own(self)
+        renew(self)
         return result
 
 

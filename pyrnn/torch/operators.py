@@ -17,7 +17,7 @@ from . import passes
 from .call import Call, current_params, fits, plan_of, restored, time_first
 from .function import array, inputs_of
 from .kept import kept_for
-from .plan import Plan, states_of
+from .plan import Plan, state_shapes, states_of
 
 # What makes a Plan, but for what the shapes of the parameters say.
 _PLAN = "str mode, int num_layers, bool bias, bool bidirectional, float dropout"
@@ -98,10 +98,7 @@ def _recurrent_shapes(x: Any, states: Any, params: Any, seed: Any, *options: Any
     plan = _plan(x, params, *of_plan)
     seq_len, batch_size = x.shape[:2]
     columns, directions = plan.proj_size or plan.hidden_size, 1 + plan.bidirectional
-    rows = plan.num_layers * directions
-    shapes = [(seq_len, batch_size, directions * columns), (rows, batch_size, columns)]
-    if states_of(plan) == 2:
-        shapes.append((rows, batch_size, plan.hidden_size))
+    shapes = [(seq_len, batch_size, directions * columns), *state_shapes(plan, batch_size)]
     if save:
         shapes += passes.tape_shapes(plan, seq_len, batch_size)
     return [x.new_empty(shape) for shape in shapes]

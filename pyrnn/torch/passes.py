@@ -15,7 +15,7 @@ from .._core import KeptWeights
 from ..layer_tape import LayerTape
 from ..tape import Array, Tape
 from ..variants import NUM_GATES
-from .plan import Layer, Plan, layer_of, states_of, stored
+from .plan import Layer, Plan, layer_of, parts_of, states_of, stored
 
 
 class Inputs(NamedTuple):
@@ -64,8 +64,7 @@ def tape_shapes(plan: Plan, seq_len: Any, batch_size: Any) -> list[tuple[Any, ..
     columns = plan.proj_size or plan.hidden_size
     blocks = 4 if plan.mode == "GRU" else NUM_GATES[plan.mode.lower()]
     last = {"gates": blocks * plan.hidden_size, "h": columns, "c": plan.hidden_size}
-    parts = plan.num_layers * (1 + plan.bidirectional)
-    shapes = [(seq_len, batch_size, last[name]) for name in stored(plan)] * parts
+    shapes = [(seq_len, batch_size, last[name]) for name in stored(plan)] * parts_of(plan)
     passed_up = (seq_len, batch_size, columns * (1 + plan.bidirectional))
     return shapes + [passed_up] * (plan.num_layers - 1)
 

@@ -47,6 +47,18 @@ def states_of(plan: Plan) -> int:
     return 2 if plan.mode == "LSTM" else 1
 
 
+def parts_of(plan: Any) -> int:
+    """Layers times directions, of a plan or of a module."""
+    parts: int = plan.num_layers * (1 + plan.bidirectional)
+    return parts
+
+
+def state_shapes(plan: Plan, batch_size: Any) -> list[tuple[Any, ...]]:
+    """Of h and, of the LSTM, c."""
+    sizes = (plan.proj_size or plan.hidden_size, plan.hidden_size)[: states_of(plan)]
+    return [(parts_of(plan), batch_size, size) for size in sizes]
+
+
 class _Seed:
     """In place of a layer's generator: the seed of one call, drawn by PyTorch's generator."""
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .kept import own
+from .kept import renew
 from .layers import GRU, LSTM, RNN
 
 Model = TypeVar("Model", bound=Any)
@@ -52,5 +52,5 @@ def accelerate(model: Model) -> Model:
         swap = _SWAPS.get(type(module))
         if swap is not None:
             module.__class__ = swap
-            own(module)
+            renew(module)
     return model
