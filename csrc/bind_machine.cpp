@@ -3,6 +3,7 @@
 #include "bind.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
+#include "lender.hpp"
 #include "probe.hpp"
 #include "strain.hpp"
 
@@ -116,6 +117,11 @@ void bind_machine(py::module_& m) {
     set_num_threads(static_cast<int>(n));
   });
   m.def("get_num_threads", &num_threads);
+  py::class_<Lender>(m, "Lender")
+      .def(py::init<const char*>())
+      .def_property_readonly("found", &Lender::found)
+      .def("__enter__", [](const Lender& lender) { Lender::use(&lender); })
+      .def("__exit__", [](const Lender&, const py::args&) { Lender::use(nullptr); });
   m.def("busy", &strain::lasts);
   m.def("heed_load", &strain::heed);
   m.def("config", &config);

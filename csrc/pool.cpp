@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <csignal>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -33,6 +34,8 @@ class Helper {
 
   // The loop of the thread, which ends with the process.
   [[noreturn]] void live();
+  // Runs the task on the calling thread if there is one assigned, and tells whether there was.
+  bool serve();
   // The state that the helper will have while it runs, or 0 if it is not to be had.
   unsigned claim(bool& was_asleep);
   void assign(Crew& by, unsigned running_word);
@@ -98,22 +101,47 @@ bool grow(int limit) {
   return true;
 }
 
+// Of the threads that take part in a call and are not the process's helpers.
+class Places {
+ public:
+  Helper* at_least(int count) {
+    if (count > count_) {
+      helpers_ = std::make_unique<Helper[]>(static_cast<std::size_t>(count));
+      count_ = count;
+    }
+    return helpers_.get();
+  }
+
+ private:
+  std::unique_ptr<Helper[]> helpers_;
+  int count_ = 0;
+};
+
 }  // namespace
+
+bool Helper::serve() {
+  unsigned now = word.load(std::memory_order_acquire);
+  if (state(now) != assigned || !word.compare_exchange_strong(now, with(now, running)))
+    return false;
+  leave_cpu(crew->cpu_);
+  for (int spin = 0; !crew->started_.load(std::memory_order_acquire); ++spin) {
+    spin < spins_before_yield ? pause() : yield();
+  }
+  crew->task_(crew->context_, index);
+  word.store(with(now, awake), std::memory_order_release);
+  return true;
+}
 
 void Helper::live() {
   clock = CpuClock::of_this_thread();
   int spins = 0;
   for (;;) {
-    unsigned now = word.load(std::memory_order_acquire);
-    if (state(now) == assigned && word.compare_exchange_strong(now, with(now, running))) {
-      leave_cpu(crew->cpu_);
-      for (int spin = 0; !crew->started_.load(std::memory_order_acquire); ++spin) {
-        spin < spins_before_yield ? pause() : yield();
-      }
-      crew->task_(crew->context_, index);
-      word.store(with(now, awake), std::memory_order_release);
+    if (serve()) {
       spins = 0;
-    } else if (state(now) == awake && ++spins > spins_before_sleep) {
+      continue;
+    }
+    unsigned now = word.load(std::memory_order_acquire);
+    if (state(now) == awake && ++spins > spins_before_sleep) {
       if (word.compare_exchange_strong(now, with(now, asleep))) {
         std::unique_lock<std::mutex> lock(mutex);
         wake.wait(lock, [this] { return state(word.load()) != asleep; });
@@ -143,34 +171,57 @@ bool Helper::retract(unsigned running_word) {
   return word.compare_exchange_strong(expected, with(expected, awake));
 }
 
-Crew::Crew(int wanted, int limit, Task task, void* context)
+Crew::Crew(Task task, void* context)
     : task_(task), context_(context), seats_([]() -> std::vector<Seat>& {
         thread_local std::vector<Seat> seats;
         return seats;
       }()) {
-  Pool& p = pool();
   seats_.clear();
+}
+
+Crew::Crew(int wanted, int limit, Task task, void* context) : Crew(task, context) {
+  Pool& p = pool();
   seats_.reserve(static_cast<std::size_t>(wanted));
   for (int i = 0; static_cast<int>(seats_.size()) < wanted; ++i) {
     if (i >= p.count.load(std::memory_order_acquire)) {
       if (!grow(limit)) break;
       any_asleep_ = true;
     }
-    bool was_asleep = false;
-    Helper& helper = *p.helpers[i];
-    const unsigned running = helper.claim(was_asleep);
-    if (running == 0) continue;
-    helper.assign(*this, running);
-    if (was_asleep) {
-      any_asleep_ = true;
-      // The helper holds it from its last look at its state until it sleeps.
-      {
-        const std::lock_guard<std::mutex> lock(helper.mutex);
-      }
-      helper.wake.notify_one();
-    }
-    seats_.push_back({&helper, running});
+    claim(*p.helpers[i]);
   }
+}
+
+Crew::Crew(int wanted, Task task, void* context) : Crew(task, context) {
+  thread_local Places places;
+  const int count = std::min(wanted, most_helpers);
+  seats_.reserve(static_cast<std::size_t>(count));
+  places_ = places.at_least(count);
+  place_count_ = count;
+  any_asleep_ = true;  // or so it may be
+  for (int i = 0; i < count; ++i) claim(places_[i]);
+}
+
+void Crew::claim(Helper& helper) {
+  bool was_asleep = false;
+  const unsigned running = helper.claim(was_asleep);
+  if (running == 0) return;
+  helper.assign(*this, running);
+  if (was_asleep) {
+    any_asleep_ = true;
+    // The helper holds it from its last look at its state until it sleeps.
+    {
+      const std::lock_guard<std::mutex> lock(helper.mutex);
+    }
+    helper.wake.notify_one();
+  }
+  seats_.push_back({&helper, running});
+}
+
+void Crew::serve() {
+  const int place = taken_.fetch_add(1, std::memory_order_relaxed);
+  if (place >= place_count_) return;
+  places_[place].clock = CpuClock::of_this_thread();
+  places_[place].serve();
 }
 
 void Crew::gather(long long patience) {

@@ -1,5 +1,6 @@
-// The helper threads of the process. A call claims some, works with those that come at once, and does
-// without the others: it never waits for a thread that has not begun.
+// The helper threads of a call: those of the process, or those that another library lends. A call claims
+// some, works with those that come at once, and does without the others: it never waits for a thread that
+// has not begun.
 #pragma once
 
 #include <atomic>
@@ -17,11 +18,16 @@ class Crew {
   // What a helper runs: index is 1..size() - 1, the calling thread being worker 0.
   using Task = void (*)(void* context, int index);
 
-  // Claims up to `wanted` idle helpers, starting new ones up to `limit` in the process.
+  // Claims up to `wanted` idle helpers of the process, starting new ones up to `limit`.
   Crew(int wanted, int limit, Task task, void* context);
+  // Claims `wanted` places that threads from elsewhere are to take by serve().
+  Crew(int wanted, Task task, void* context);
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
+  // The calling thread, none of the process's helpers, takes a place and does what a helper does; where
+  // all are taken or given up, it returns at once.
+  void serve();
   // Waits at most `patience` ns for the claimed helpers to come and lets go of the others.
   void gather(long long patience);
   // Workers, the calling thread included.
@@ -40,9 +46,16 @@ class Crew {
     unsigned running;
   };
 
+  Crew(Task task, void* context);
+  // Unless another call has it.
+  void claim(Helper& helper);
+
   const Task task_;
   void* const context_;
-  std::vector<Seat>& seats_;       // the calling thread's, kept for its next crew
+  std::vector<Seat>& seats_;  // the calling thread's, kept for its next crew
+  Helper* places_ = nullptr;  // the calling thread's, for serve()
+  int place_count_ = 0;
+  std::atomic<int> taken_{0};      // of the places
   const int cpu_ = current_cpu();  // of the calling thread
   bool any_asleep_ = false;
   std::atomic<bool> started_{false};

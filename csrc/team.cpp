@@ -5,6 +5,7 @@
 #include <new>
 #include <thread>
 
+#include "lender.hpp"
 #include "scratch.hpp"
 #include "strain.hpp"
 
@@ -108,12 +109,7 @@ bool Team::wait_long(int thread, int other, Ready ready) {
   // Time in which the one waited for ran less than half is lost.
   const auto look = [&](long long now) {
     const long long ran_now = clock.ns();
-    if (ran_now - ran < (now - since) / 2) {
-      const long long lost = lost_.fetch_add(now - since, std::memory_order_relaxed) + now - since;
-      if (lost > std::max(least_lost_ns, (now - began_) / 4)) {
-        strained_.store(true, std::memory_order_relaxed);
-      }
-    }
+    if (ran_now - ran < (now - since) / 2) lose(now - since);
     since = now;
     ran = ran_now;
   };
@@ -133,6 +129,13 @@ bool Team::wait_long(int thread, int other, Ready ready) {
   const long long now = now_ns();
   if (asks && now - since > long_wait_ns) look(now);
   return true;
+}
+
+void Team::lose(long long ns) {
+  const long long lost = lost_.fetch_add(ns, std::memory_order_relaxed) + ns;
+  if (lost > std::max(least_lost_ns, (now_ns() - began_) / 4)) {
+    strained_.store(true, std::memory_order_relaxed);
+  }
 }
 
 void Team::poll() {
@@ -277,21 +280,35 @@ void Team::run(const Run& what, Body body, void* context) {
   strained_.store(false, std::memory_order_relaxed);
   lost_.store(0, std::memory_order_relaxed);
   began_ = now_ns();
-  Crew crew(
-      most - 1, std::max(most, processors) - 1,
-      [](void* team, int thread) { static_cast<Team*>(team)->work(thread); }, this);
-  crew_ = &crew;
-  crew.gather(patience(what.work));
-  threads_ = crew.size();
-  groups_ = std::min(threads_, what.jobs);
-  crew.start();
+  const Crew::Task task = [](void* team, int thread) { static_cast<Team*>(team)->work(thread); };
+  const Lender* const lender = Lender::in_use();
+  if (lender != nullptr && lender->lends(most)) {
+    Crew crew(most - 1, task, this);
+    crew_ = &crew;
+    lender->lend(crew, [](void* team) { static_cast<Team*>(team)->conduct(); }, this);
+    // It waits for all of its threads, whether they took part or not.
+    lose(now_ns() - began_ - conducted_);
+  } else {
+    Crew crew(most - 1, std::max(most, processors) - 1, task, this);
+    crew_ = &crew;
+    conduct();
+  }
+  strain::note(strained_.load(std::memory_order_relaxed));
+}
+
+void Team::conduct() {
+  const long long start = now_ns();
+  crew_->gather(patience(what_.work));
+  threads_ = crew_->size();
+  groups_ = std::min(threads_, what_.jobs);
+  crew_->start();
   work(0);
   for (int i = 1; i < threads_; ++i) {
-    const auto finished = [&] { return crew.finished(i); };
+    const auto finished = [&] { return crew_->finished(i); };
     // Cancelled, they return soon; their Team must not be gone before.
     while (!wait(0, i, finished) && !finished()) yield();
   }
-  strain::note(strained_.load(std::memory_order_relaxed));
+  conducted_ = now_ns() - start;
 }
 
 }  // namespace pyrnn

@@ -87,8 +87,12 @@ class Team {
   friend class Worker;
   struct Line;
 
+  // What the calling thread does in a run.
+  void conduct();
   void work(int thread);
   void poll();
+  // So long was waited for threads that did not run.
+  void lose(long long ns);
   template <class Ready>
   [[nodiscard]] bool wait(int thread, int other, Ready ready);
   template <class Ready>
@@ -98,7 +102,7 @@ class Team {
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> strained_{false};  // too long was waited for threads that did not run:
   std::atomic<long long> lost_{0};     // so long, in nanoseconds
-  long long began_ = 0;
+  long long began_ = 0, conducted_ = 0;
   std::atomic<int> next_job_{0};
   long long next_poll_ = 0;  // nanoseconds; the calling thread's own
 

@@ -27,6 +27,19 @@ class KeptWeights:
     def packs(self) -> tuple[int, int]:
         """How often forward and backward have packed them."""
 
+class Lender:
+    """The threads of the OpenMP that a loaded library is linked with.
+
+    In a ``with`` statement, the calling thread's calls run on them while they are as many as
+    the calls may use.
+    """
+
+    def __init__(self, path: str) -> None: ...
+    @property
+    def found(self) -> bool: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
 def check_forward(
     cell: str,
     x: _Array,

@@ -34,6 +34,8 @@ FLOORS = {
     "strain.cpp": 1,
     "pool.hpp": 1,
     "pool.cpp": 2,
+    "lender.hpp": 1,
+    "lender.cpp": 2,
     "team.hpp": 2,
     "team.cpp": 3,
     "kernels.hpp": 3,

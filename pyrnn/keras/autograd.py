@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..ops import BACKWARD, FORWARD
+from ..torch_threads import lent_threads
 
 
 class _Scan(torch.autograd.Function):  # type: ignore[misc]
@@ -17,7 +18,8 @@ class _Scan(torch.autograd.Function):  # type: ignore[misc]
         arrays: list[Any] = [None if t is None else t.detach().numpy() for t in tensors]
         # A stateful layer overwrites its states, which the tape still refers to.
         arrays[1 : 1 + states] = [array.copy() for array in arrays[1 : 1 + states]]
-        *results, ctx.tape = FORWARD[family](*arrays, save=save, **options)
+        with lent_threads:
+            *results, ctx.tape = FORWARD[family](*arrays, save=save, **options)
         ctx.family, ctx.states = family, states
         # PyTorch then refuses a backward pass through arrays that have changed since.
         ctx.save_for_backward(tensors[0], *tensors[1 + states :])
@@ -28,7 +30,8 @@ class _Scan(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *incoming: Any) -> Any:
         saved = ctx.saved_tensors
         arrays = [None if d is None else d.detach().numpy() for d in incoming]
-        found = BACKWARD[ctx.family](ctx.tape, *arrays)
+        with lent_threads:
+            found = BACKWARD[ctx.family](ctx.tape, *arrays)
         grads = [None if g is None else torch.from_numpy(g) for g in found[: 5 + ctx.states]]
         if torch.is_grad_enabled():  # create_graph=True
             # Inputs tie the gradients to what they depend on; else they would pass for constants.

@@ -14,6 +14,7 @@ import numpy as np
 from .._core import KeptWeights
 from ..layer_tape import LayerTape
 from ..tape import Array, Tape
+from ..torch_threads import lent_threads
 from ..variants import NUM_GATES
 from .plan import Layer, Plan, layer_of, parts_of, states_of, stored
 
@@ -32,14 +33,16 @@ class Inputs(NamedTuple):
 def infer(plan: Plan, inputs: Inputs, layer: Layer | None = None) -> list[Array]:
     """y, h_n and, of the LSTM, c_n; of ``layer``, where that has the parameters already."""
     run = layer or _layer(plan, inputs)
-    y, last = run(inputs.x, _state(plan, inputs.states), inputs.lengths)
+    with lent_threads:
+        y, last = run(inputs.x, _state(plan, inputs.states), inputs.lengths)
     return [y, *_states(last)]
 
 
 def forward(plan: Plan, inputs: Inputs) -> tuple[list[Array], list[Array]]:
     """What ``infer`` gives, with dropout, and the tape."""
     layer = _layer(plan, inputs)
-    y, last, tape = layer.forward(inputs.x, _state(plan, inputs.states), inputs.lengths)
+    with lent_threads:
+        y, last, tape = layer.forward(inputs.x, _state(plan, inputs.states), inputs.lengths)
     kept = [getattr(part, name) for part in tape.tapes for name in stored(plan)]
     # What a layer has passed up: both directions above it read the same.
     kept += [part.x for part in tape.tapes[layer._directions :: layer._directions]]
@@ -54,7 +57,8 @@ def backward(
     """dx, the gradients of the initial states and of the parameters."""
     layer = _layer(plan, inputs)
     dstate = dlast[0] if states_of(plan) == 1 else tuple(dlast)
-    grads = layer.backward(_tape(plan, layer, inputs, kept), dy, dstate)
+    with lent_threads:
+        grads = layer.backward(_tape(plan, layer, inputs, kept), dy, dstate)
     assert grads.x is not None
     return grads.x, _states(grads.state), list(grads.params.values())
 
