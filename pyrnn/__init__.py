@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import ops, reference
+from . import ops
 from .backends import backend
 from .config import get_num_threads, set_num_threads, show_config
 from .layers import GRU, LSTM, MGU, RNN
@@ -26,6 +26,7 @@ from .optimisers import SGD, Adam
 from .training import clip_grad_norm, softmax_cross_entropy
 
 if TYPE_CHECKING:
+    from . import reference
     from .coloured import coloured_text
     from .diagnostics import check_finite, gradient_flow
     from .files import load, save
@@ -73,6 +74,7 @@ _LATER = {
     "save": "files",
     "tbptt": "truncated",
 }
+_MODULES = {"reference", *_LATER.values()}
 
 
 def __getattr__(name: str) -> Any:
@@ -80,10 +82,10 @@ def __getattr__(name: str) -> Any:
         found = getattr(import_module(f".{_LATER[name]}", __name__), name)
         globals()[name] = found
         return found
-    if name in _LATER.values():
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_LATER.values()})
+    return sorted({*globals(), *_LATER, *_MODULES})

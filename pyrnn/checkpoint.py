@@ -16,7 +16,6 @@ import numpy as np
 from . import _core
 from ._core import KeptWeights
 from .kernel_variant import kernel_variant, variant_arrays
-from .reference.scan import scan_forward
 from .tape import Array, CheckpointTape, LayerInputs
 from .variants import Variant
 
@@ -98,6 +97,8 @@ def backward(
 
 def unstacked(tape: CheckpointTape) -> list[CheckpointTape]:
     """A tape for each layer, for the reference, which computes what the layers pass up anew."""
+    from .reference.scan import scan_forward
+
     tapes = []
     x = tape.x
     for k, layer in enumerate(tape.layers):

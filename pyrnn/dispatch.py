@@ -1,7 +1,7 @@
 """One layer in one direction, forward and backward, on the kernels or on the reference.
 
 What the operations and the layers have in common below their arguments: the name of the cell, its
-variant and its arrays go in, results come out by name.
+variant and its arrays go in, results come out by name. Only who uses the reference imports it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from ._core import KeptWeights
 from .backends import use_reference
 from .checks import checked_integer
 from .kernel_variant import kernel_variant, named_gradients
-from .reference.scan import ScanGrads as Gradients
-from .reference.scan import scan_backward, scan_forward
-from .tape import Array, CheckpointTape, LayerInputs, Tape
+from .tape import Array, CheckpointTape, Gradients, LayerInputs, Tape
 from .variants import Variant
 
 __all__ = [
@@ -59,6 +57,8 @@ def forward(
     """
     steps = None if checkpoint is None else checked_integer("checkpoint", checkpoint, 1)
     if use_reference():
+        from .reference.scan import scan_forward
+
         checked = _core.check_forward(cell, x, *layer, lengths, kernel_variant(variant))
         results = Results(*scan_forward(cell, *checked, reverse, save, steps, variant))
         return results if return_cells else results._replace(cells=None)
@@ -102,6 +102,8 @@ def backward(
             tape.cell, tape.x, layer.h0, layer.w_hh, dy, dh_n, dc_n, dcells
         )
     if use_reference():
+        from .reference.scan import scan_backward
+
         return scan_backward(tape, dy, dh_n, dc_n, dcells)
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)], dcells)

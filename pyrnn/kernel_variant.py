@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .reference.masks import call_key
 from .tape import Array
 from .variants import ACTIVATIONS, VARIANT_ARRAYS, Variant
 
@@ -25,9 +24,15 @@ def kernel_variant(variant: Variant | None) -> tuple[Any, ...] | None:
         variant.zoneout_h,
         variant.zoneout_c,
         variant.recurrent_dropout,
-        None if variant.key is None else call_key(variant.key),
+        None if variant.key is None else _words(variant.key),
         variant_arrays(variant),
     )
+
+
+def _words(key: tuple[int, int, int]) -> tuple[int, int]:
+    from .reference.masks import call_key  # few calls draw masks
+
+    return call_key(key)
 
 
 def variant_arrays(variant: Variant | None) -> tuple[Array | None, ...]:

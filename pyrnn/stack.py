@@ -25,7 +25,6 @@ from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
 from .parameters import ARRAYS, PLAIN, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes
-from .reference import masks
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
@@ -440,6 +439,8 @@ def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:
 
     A counter-based generator makes the mask, so that a backward pass can draw it again.
     """
+    from .reference import masks
+
     key = seed, layer, 0
     if use_reference():
         return masks.drop(array, key, probability)

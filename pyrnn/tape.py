@@ -160,6 +160,19 @@ class CheckpointTape:
         return self.h.nbytes + (0 if self.c is None else self.c.nbytes)
 
 
+class Gradients(NamedTuple):
+    """Of what went into a layer of any cell; ``of_variant`` by name, ``"dw_peephole"`` for one."""
+
+    dx: Array | None
+    dh0: Array
+    dc0: Array | None
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array | None
+    db_hh: Array | None
+    of_variant: dict[str, Array]
+
+
 class RnnGrads(NamedTuple):
     """Gradients of an Elman layer, each of the shape of its array; None where there was none."""
 

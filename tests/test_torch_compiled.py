@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 from importlib import import_module
 from typing import Any
 
@@ -215,6 +216,35 @@ def test_the_operators_keep_packed_weights() -> None:
     with torch.no_grad():
         compiled(torch.randn(3, 2, 5)), layer(torch.randn(3, 2, 5))
     assert packs() == [(1, 1), (1, 1)]
+    for one in (layer, twin):
+        one.load_state_dict({n: 0.5 * t for n, t in one.state_dict().items()}, assign=True)
+    step(5), step(4)
+    assert packs() == [(1, 1), (1, 1)]
+
+
+def test_an_exported_program_keeps_packed_weights() -> None:
+    found = import_module("pyrnn.torch.kept")._by_weight
+    model = Model(pair("lstm")[1])
+    x = torch.randn(6, 4, 3, dtype=torch.float64)
+    program = torch.export.export(model, (x,)).module()
+    del model
+    gc.collect()
+    (name,) = (n for n, _ in program.named_parameters() if n.endswith("weight_ih_l0"))
+    weight = program.get_parameter(name)
+    for _ in range(3):
+        y = program(x)[0]
+        y.sum().backward()
+    with torch.no_grad():
+        program(x)
+        assert found[weight].weights[0].packs == (1, 1)
+        weight.mul_(2)
+        program(x)
+    assert found[weight].weights[0].packs == (2, 1)
+    # As long as the weight, which PyTorch 2.6 holds on to.
+    count, alive = len(found), weakref.ref(weight)
+    del program, weight, y
+    gc.collect()
+    assert len(found) == count - (alive() is None)
 
 
 def test_what_operators_find_ends_with_its_layer() -> None:

@@ -11,25 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import Array, CheckpointTape, LayerInputs, Tape
+from ..tape import Array, CheckpointTape, Gradients, LayerInputs, Tape
 from ..variants import Variant, tapes_h
 from .cells import CELLS, Before, Cell, Gates, Step
 from .rules import Rule, masked, settle, unsettle
 
 Rows = slice | Array  # the rows of a batch that run at a step, or the valid flat positions
-
-
-class ScanGrads(NamedTuple):
-    """Gradients of what went into a scan; ``of_variant`` by name, ``"dw_peephole"`` for one."""
-
-    dx: Array | None
-    dh0: Array
-    dc0: Array | None
-    dw_ih: Array
-    dw_hh: Array
-    db_ih: Array | None
-    db_hh: Array | None
-    of_variant: dict[str, Array]
 
 
 def scan_forward(
@@ -125,7 +112,7 @@ def scan_backward(
     dh_n: Array | None,  # [B, P]
     dc_n: Array | None,  # [B, H]
     dcells: Array | None = None,  # [T, B, H]
-) -> ScanGrads:
+) -> Gradients:
     """Gradients of everything that went into :func:`scan_forward`.
 
     A tape of states alone is filled anew, all of it at once: plain, and the same bits.
@@ -203,7 +190,7 @@ def scan_backward(
             dw_hh[columns] = dproducts[:, columns].T @ operand
         db_ih = None if tape.b_ih is None else da_x.sum(axis=0)
         db_hh = None if tape.b_hh is None else da_h.sum(axis=0)
-    return ScanGrads(dx, dh, dc, dw_ih, dw_hh, db_ih, db_hh, rule.grads)
+    return Gradients(dx, dh, dc, dw_ih, dw_hh, db_ih, db_hh, rule.grads)
 
 
 def _step(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .._core import KeptWeights
 from .function import array
@@ -15,6 +16,8 @@ from .plan import Layer, Plan, layer_of, parts_of
 # By the address of a layer's first weight: an operator in a graph sees no more of it. What is
 # found there proves itself, as ever.
 _by_memory: WeakValueDictionary[int, Kept] = WeakValueDictionary()
+# By that weight itself, where no layer is: in an exported program.
+_by_weight = WeakIdKeyDictionary()
 
 
 class _Ready(NamedTuple):
@@ -62,6 +65,11 @@ def renew(module: Any) -> Kept:
 
 
 def kept_for(plan: Plan, params: Sequence[Any]) -> Sequence[KeptWeights] | None:
-    """What the layer of these parameters keeps, where it is known."""
-    kept = _by_memory.get(params[0].data_ptr())
-    return None if kept is None or len(kept.weights) != parts_of(plan) else kept.weights
+    """What the layer of these parameters keeps; None for weights that somebody computes."""
+    first, parts = params[0], parts_of(plan)
+    kept = _by_memory.get(first.data_ptr())
+    if kept is None and type(first) is torch.nn.Parameter:
+        kept = _by_weight.get(first)
+        if kept is None or len(kept.weights) != parts:
+            kept = _by_weight[first] = Kept(parts)
+    return None if kept is None or len(kept.weights) != parts else kept.weights

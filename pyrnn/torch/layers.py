@@ -70,6 +70,11 @@ class OnKernels:
         super().__setstate__(state)  # type: ignore[misc]
         renew(self)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """With ``assign=True`` the weights lie elsewhere afterwards, too."""
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+        renew(self)
+
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """What ``to`` and ``double`` call, after which the weights lie elsewhere."""
         result = super()._apply(*args, **kwargs)  # type: ignore[misc]
