@@ -12,26 +12,23 @@ namespace {
 
 constexpr double norm_eps = 1e-5;
 
-// Where blocks of H columns stand in a row by panels.
-template <int count>
-struct Blocks {
-  int of_row;     // blocks of a panel of the row
-  int at[count];  // those that are normalised
+// Where the blocks of H columns that are normalised as one stand in a row by panels: of W_ih x, of W_hh h,
+// and a single one.
+template <class Cell>
+struct InputBlocks {
+  static constexpr int count = Cell::gates, of_row = Cell::columns;
+  static constexpr int at(int i) { return i; }
 };
-
-// Blocks of W_ih x in a row of sums, and those of W_hh h.
 template <class Cell>
-constexpr Blocks<Cell::gates> input_blocks() {
-  Blocks<Cell::gates> blocks{Cell::columns, {}};
-  for (int g = 0; g < Cell::gates; ++g) blocks.at[g] = g;
-  return blocks;
-}
-template <class Cell>
-constexpr Blocks<Cell::gates> hidden_blocks() {
-  Blocks<Cell::gates> blocks{Cell::columns, {}};
-  for (int g = 0; g < Cell::gates; ++g) blocks.at[g] = hidden_column<Cell>(g);
-  return blocks;
-}
+struct HiddenBlocks {
+  static constexpr int count = Cell::gates, of_row = Cell::columns;
+  static constexpr int at(int i) { return hidden_column<Cell>(i); }
+};
+template <int of_row_, int block>
+struct OneBlock {
+  static constexpr int count = 1, of_row = of_row_;
+  static constexpr int at(int) { return block; }
+};
 
 template <int W, class V, int... Lane>
 PYRNN_INLINE V folded(V v, std::integer_sequence<int, Lane...>) {
@@ -63,8 +60,16 @@ PYRNN_INLINE Vec<T> within(const Lanes<T, full>& at, Vec<T> v) {
 template <class T, class F>
 PYRNN_INLINE void for_units(Range panels, Index H, F f) {
   constexpr Index W = panel_width<T>;
-  for (Index p = panels.first; p < panels.last; ++p) {
-    for_lanes<T>(p * W, min(H, (p + 1) * W), [&](const auto& at) { f(at, p); });
+  const Index whole = min(panels.last, H / W);
+  for (Index p = panels.first; p < whole; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < panel_vectors; ++v) {
+      f(Lanes<T, true>{p * W + v * lanes<T>, lanes<T>}, p);
+    }
+  }
+  // The last panel may be short of units.
+  if (panels.first < panels.last && whole < panels.last) {
+    for_lanes<T>(whole * W, H, [&](const auto& at) { f(at, whole); });
   }
 }
 
@@ -85,11 +90,11 @@ struct Moments {
   T mean, rstd;
 };
 
-template <int count, class T>
-__attribute__((noinline)) Moments<T> moments(const T* row, const Blocks<count>& blocks, Index H) {
-  constexpr Index W = panel_width<T>;
+template <class Blocks, class T>
+__attribute__((noinline)) Moments<T> moments(const T* row, Index H) {
+  constexpr int count = Blocks::count;
   const auto value = [&](const auto& at, Index p, int i) {
-    return at.load(panel_blocks(row, p, blocks.of_row) + blocks.at[i] * W);
+    return at.load(panel_blocks(row, p, Blocks::of_row) + Blocks::at(i) * panel_width<T>);
   };
   const T n = T(count * H);
   const T mean = sum_of_row<count, T>(H, value) / n;
@@ -100,22 +105,21 @@ __attribute__((noinline)) Moments<T> moments(const T* row, const Blocks<count>& 
   return {mean, T(1) / std::sqrt(squares / n + T(norm_eps))};
 }
 
-// sums += gain x^ in some panels, x^ the normalised blocks of the row `raw`, which `norm` keeps: [count, H]
-// or null. All rows have the same blocks.
-template <int count, class T>
+// sums += gain x^ in some panels, x^ the normalised blocks of the row `raw`, which `norm` [count, H] keeps
+// with `save`. All rows have the same blocks.
+template <class Blocks, bool save, class T>
 __attribute__((noinline)) void add_normalised(const T* raw, const Moments<T>& m, const T* gain,
-                                              const Blocks<count>& blocks, Index H, Range panels,
-                                              T* sums, T* norm) {
-  constexpr Index W = panel_width<T>;
+                                              Index H, Range panels, T* sums, T* norm) {
+  const Vec<T> mean = splat(m.mean), rstd = splat(m.rstd);
   for_units<T>(panels, H, [&](const auto& at, Index p) {
+    const auto place = [&](auto* row, int i) {
+      return panel_blocks(row, p, Blocks::of_row) + Blocks::at(i) * panel_width<T>;
+    };
 #pragma GCC unroll 4
-    for (int i = 0; i < count; ++i) {
-      const auto place = [&](auto* row) {
-        return panel_blocks(row, p, blocks.of_row) + blocks.at[i] * W;
-      };
-      const Vec<T> x = (at.load(place(raw)) - splat(m.mean)) * splat(m.rstd);
-      at.store(place(sums), at.load(place(gain)) * x + at.load(place(sums)));
-      if (norm != nullptr) at.store(norm + i * H, x);
+    for (int i = 0; i < Blocks::count; ++i) {
+      const Vec<T> x = (at.load(place(raw, i)) - mean) * rstd;
+      at.store(place(sums, i), at.load(place(gain, i)) * x + at.load(place(sums, i)));
+      if constexpr (save) at.store(norm + i * H, x);
     }
   });
 }

@@ -155,6 +155,9 @@ constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
 
 template <class Cell, class T>
 PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
+  if constexpr (Cell::has_c) {
+    if (only_norms(variant)) return pointwise_with<Cell, Normed<T>, T>;
+  }
   if (!variant.plain) return pointwise_with<Cell, Chosen<T>, T>;
   // Elman's relu is as plain as its tanh.
   if constexpr (Cell::gates == 1) {

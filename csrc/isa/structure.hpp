@@ -74,17 +74,18 @@ struct Structure {
 
   void pack_rows_of(const Variant<T>& variant, const T* gate_bias) const {
     if (!norm) return;
-    constexpr auto in = input_blocks<Cell>(), hidden = hidden_blocks<Cell>();
+    using In = InputBlocks<Cell>;
+    using Hidden = HiddenBlocks<Cell>;
     const Range all{0, panels_of<T>(H) * C * W};
     for (T* const row : {zeros, gain_ih, gain_hh}) fill(row, all, T(0));
     copy(gate_bias, bias, all);
     for (int g = 0; g < G; ++g) {
       for (Index u = 0; u < H; ++u) {
         const Index at = u / W * (C - 1) * W + u;  // block 0 of the unit's panel
-        gain_ih[at + in.at[g] * W] = variant.ln_ih_weight[g * H + u];
-        gain_hh[at + hidden.at[g] * W] = variant.ln_hh_weight[g * H + u];
-        bias[at + in.at[g] * W] += variant.ln_ih_bias[g * H + u];
-        bias[at + hidden.at[g] * W] += variant.ln_hh_bias[g * H + u];
+        gain_ih[at + In::at(g) * W] = variant.ln_ih_weight[g * H + u];
+        gain_hh[at + Hidden::at(g) * W] = variant.ln_hh_weight[g * H + u];
+        bias[at + In::at(g) * W] += variant.ln_ih_bias[g * H + u];
+        bias[at + Hidden::at(g) * W] += variant.ln_hh_bias[g * H + u];
       }
     }
   }
@@ -105,10 +106,10 @@ struct Structure {
   // 1 / sqrt(var + eps).
   T add_input(const T* raw, Range panels, T* sums, T* norm_ih) const {
     copy(bias, sums, {panels.first * C * W, panels.last * C * W});
-    return add(raw, gain_ih, input_blocks<Cell>(), panels, sums, norm_ih);
+    return add<InputBlocks<Cell>>(raw, gain_ih, panels, sums, norm_ih);
   }
   T add_hidden(const T* raw, Range panels, T* sums, T* norm_hh) const {
-    return add(raw, gain_hh, hidden_blocks<Cell>(), panels, sums, norm_hh);
+    return add<HiddenBlocks<Cell>>(raw, gain_hh, panels, sums, norm_hh);
   }
 
   void add_cell_peepholes(Index n, const StepRow<T>* rows, const T** a, T* const* sums,
@@ -130,10 +131,11 @@ struct Structure {
       }
       const Chosen<T> rule(variant);
       for (Index i = 0; norm && i < n; ++i) {
-        const Moments<T> m = moments(sums[i], Blocks<1>{C, {Cell::C}}, H);
+        const Moments<T> m = moments<OneBlock<C, Cell::C>>(sums[i], H);
+        const Vec<T> mean = splat(m.mean), rstd = splat(m.rstd);
         for_units<T>(panels, H, [&](const auto& at, Index p) {
           T* const blocks = panel_blocks(sums[i], p, C);
-          const Vec<T> x = (at.load(blocks + Cell::C * W) - splat(m.mean)) * splat(m.rstd);
+          const Vec<T> x = (at.load(blocks + Cell::C * W) - mean) * rstd;
           at.store(blocks + Cell::F * W, rule.scaled_cell(at, x));
         });
       }
@@ -154,10 +156,12 @@ struct Structure {
   }
 
  private:
-  T add(const T* raw, const T* gain, const Blocks<G>& blocks, Range panels, T* sums,
-        T* norm_of) const {
-    const Moments<T> m = moments(raw, blocks, H);
-    add_normalised(raw, m, gain, blocks, H, panels, sums, norm_of);
+  template <class Blocks>
+  T add(const T* raw, const T* gain, Range panels, T* sums, T* norm_of) const {
+    const Moments<T> m = moments<Blocks>(raw, H);
+    const auto add_to =
+        norm_of == nullptr ? &add_normalised<Blocks, false, T> : &add_normalised<Blocks, true, T>;
+    add_to(raw, m, gain, H, panels, sums, norm_of);
     return m.rstd;
   }
 };

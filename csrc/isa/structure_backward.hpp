@@ -148,7 +148,7 @@ struct StructureBackward {
     for (Index unit = 0; unit < H; unit += W) {
       functions.fresh_cell(call->in.variant, row, unit, x + unit);
     }
-    const Moments<T> m = moments(x, Blocks<1>{1, {0}}, H);
+    const Moments<T> m = moments<OneBlock<1, 0>>(x, H);
     cell_rstd[k] = m.rstd;
     for_lanes<T>(
         0, H, [&](const auto& at) { at.store(x, (at.load(x) - splat(m.mean)) * splat(m.rstd)); });

@@ -103,6 +103,43 @@ struct PlainRelu : Plain<T> {
   }
 };
 
+// Layer norm and nothing else, of a cell that has c.
+template <class T>
+struct Normed : Plain<T> {
+  static constexpr bool plain = false, norms_cell = true;
+  const Variant<T>& v;
+  PYRNN_INLINE explicit Normed(const Variant<T>& variant) : Plain<T>(variant), v(variant) {}
+
+  // Gain and bias of the layer norm of c~.
+  template <class At>
+  PYRNN_INLINE Vec<T> scaled_cell(const At& at, Vec<T> x) const {
+    return at.load(v.ln_c_weight) * x + at.load(v.ln_c_bias);
+  }
+  template <bool tapes_h, class At>
+  PYRNN_INLINE void settle(const At& at, const StepRow<T>& row, Vec<T> h) const {
+    at.store(row.h, h);
+    if (row.tape_h != nullptr) at.store(row.tape_h, h);
+  }
+  template <class At>
+  PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u, const T*) const {
+    settle<false>(at, row, u);
+  }
+  template <class At>
+  PYRNN_INLINE Unsettled<T> unsettle_cell(const At& at, const GradRow<T>& row,
+                                          const Kept<T>&) const {
+    const Vec<T> dc = at.load(row.dc);
+    return {row.dcells == nullptr ? dc : dc + at.load(row.dcells), Vec<T>{}};
+  }
+};
+
+// Whether `Normed` says all of a variant.
+template <class T>
+bool only_norms(const Variant<T>& v) {
+  return v.ln_c_weight != nullptr && !v.tapes_sums && v.activation.kind == ActivationKind::tanh &&
+         v.cell_clip == 0 && v.peephole == nullptr && v.full_peephole == nullptr &&
+         v.w_hr == nullptr && v.zoneout_h == 0 && v.zoneout_c == 0 && v.recurrent_dropout == 0;
+}
+
 template <class T>
 struct Chosen {
   static constexpr bool plain = false;
