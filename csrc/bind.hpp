@@ -13,13 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "bind_arrays.hpp"
 #include "bindings.hpp"
 #include "shapes.hpp"
 #include "team.hpp"
 
 namespace pyrnn {
-
-namespace py = pybind11;
 
 template <class... Part>
 std::string text(const Part&... part) {
@@ -92,8 +91,10 @@ inline py::array native(const py::array& array) {
   const char order = array.dtype().byteorder();
   const bool plain = Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_;
   if (plain && (array.flags() & wanted) == wanted && (order == '=' || order == '|')) return array;
-  return py::module_::import("numpy").attr("array")(
-      array, py::arg("dtype") = array.dtype().attr("newbyteorder")("="), py::arg("order") = "C");
+  const py::dtype dtype = py::dtype::from_args(array.dtype().attr("newbyteorder")("="));
+  const py::array copy = new_array(dtype, {array.shape(), array.shape() + array.ndim()});
+  py::module_::import("numpy").attr("copyto")(copy, array);
+  return copy;
 }
 
 // The product of sizes, refused when its bytes cannot be addressed.

@@ -121,7 +121,7 @@ Array drop(const py::object& x_, const std::tuple<std::uint32_t, std::uint32_t>&
   return with_dtype(x.itemsize() == 4, [&](auto zero) -> Array {
     using T = decltype(zero);
     const Array from = native(x);
-    py::array_t<T> y(shape_of(x));
+    py::array_t<T> y = new_array<T>(shape_of(x));
     const Dropout<T> call{x.shape(0),       x.shape(1),
                           x.shape(2),       static_cast<const T*>(from.data()),
                           y.mutable_data(), {std::get<0>(key), std::get<1>(key)},

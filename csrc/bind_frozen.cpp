@@ -129,7 +129,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
       return static_cast<const T*>(kept.back().data());
     };
     const bool above = chained && i > 0;
-    py::array_t<T> y({seq_len, B, P}), h_n({B, P});
+    py::array_t<T> y = new_array<T>({seq_len, B, P}), h_n({B, P});
     py::object c_n = py::none();
     call.in.shape = {seq_len, B, frozen.width(k + i), H};
     call.in.x = above    ? calls[static_cast<std::size_t>(i) - 1].y

@@ -26,7 +26,7 @@ void check_weight(const Array& weight) {
 
 template <class T>
 py::array forward_of(const Array& x, const Array& weight, const std::optional<Array>& bias) {
-  py::array_t<T> y(std::vector<Index>{x.shape(0), weight.shape(0)});
+  py::array_t<T> y = new_array<T>({x.shape(0), weight.shape(0)});
   Linear<T> call{};
   call.rows = x.shape(0);
   call.in_features = weight.shape(1);
@@ -42,10 +42,9 @@ py::array forward_of(const Array& x, const Array& weight, const std::optional<Ar
 template <class T>
 py::tuple backward_of(const Array& x, const Array& weight, const Array& dy, bool need_dbias) {
   const Index in = weight.shape(1), out = weight.shape(0);
-  using Sizes = std::vector<Index>;
-  py::array_t<T> dx(Sizes{x.shape(0), in}), dweight(Sizes{out, in});
+  py::array_t<T> dx = new_array<T>({x.shape(0), in}), dweight = new_array<T>({out, in});
   std::optional<py::array_t<T>> dbias;
-  if (need_dbias) dbias.emplace(Sizes{out});
+  if (need_dbias) dbias.emplace(std::vector<Index>{out});
   Linear<T> call{};
   call.rows = x.shape(0);
   call.in_features = in;

@@ -122,6 +122,16 @@ void bind_machine(py::module_& m) {
       .def_property_readonly("found", &Lender::found)
       .def("__enter__", [](const Lender& lender) { Lender::use(&lender); })
       .def("__exit__", [](const Lender&, const py::args&) { Lender::use(nullptr); });
+  m.def("empty", [](const std::vector<Index>& shape, const py::array& like) -> py::array {
+    for (const Index size : shape) {
+      if (size < 0) throw py::value_error(text("shape: expected no negative size, got ", size));
+    }
+    return new_array(like.dtype(), shape);
+  });
+  m.def("recycled", [] {
+    const auto [used, kept] = recycled::held();
+    return py::make_tuple(used, kept);
+  });
   m.def("busy", &strain::lasts);
   m.def("heed_load", &strain::heed);
   m.def("config", &config);

@@ -160,16 +160,18 @@ struct ForwardPass {
       : c(std::move(checked)), h_n({c.shape.B, c.P}) {
     const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
     const std::vector<Index> all{seq_len, batch_size, c.P};
-    y = y_.is_none() ? py::array_t<T>(all) : check_out<T>("y", y_, all);
+    y = y_.is_none() ? new_array<T>(all) : check_out<T>("y", y_, all);
     if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
     if (save) {
-      gates.emplace(std::vector<Index>{seq_len, batch_size, cell.columns * hidden_size});
-      if (c.variant.tapes_h(cell)) tape_h.emplace(all);
-      if (cell.has_c) tape_c.emplace(std::vector<Index>{seq_len, batch_size, hidden_size});
+      const auto taped = [&](Index columns) {
+        return new_array<T>({seq_len, batch_size, columns});
+      };
+      gates = taped(cell.columns * hidden_size);
+      if (c.variant.tapes_h(cell)) tape_h = taped(c.P);
+      if (cell.has_c) tape_c = taped(hidden_size);
       if (c.variant.has(ln_ih_weight)) {
-        const std::vector<Index> sums{seq_len, batch_size, cell.gates * hidden_size};
-        norm_ih.emplace(sums), norm_hh.emplace(sums);
-        rstd.emplace(std::vector<Index>{seq_len, batch_size, 2});
+        norm_ih = taped(cell.gates * hidden_size), norm_hh = taped(cell.gates * hidden_size);
+        rstd = taped(2);
       }
     }
     call.in = inputs_of<T>(c, reverse);
@@ -249,10 +251,10 @@ struct Outgoing {
 template <class T>
 Outgoing<T> new_outgoing(const CellKernels<T>& cell, const Checked& c) {
   const Index rows = cell.gates * c.shape.H;
-  using Out = py::array_t<T>;
   using Sizes = std::vector<Index>;
-  Outgoing<T> out{{}, Out(Sizes{rows, c.shape.I}), Out(Sizes{rows, c.P}), {}, {}, {}, false};
-  if (!is_integer(c.x)) out.dx.emplace(Sizes{c.shape.T, c.shape.B, c.shape.I});
+  Outgoing<T> out{{},   new_array<T>({rows, c.shape.I}), new_array<T>({rows, c.P}), {}, {}, {},
+                  false};
+  if (!is_integer(c.x)) out.dx = new_array<T>({c.shape.T, c.shape.B, c.shape.I});
   if (c.b_ih) out.db_ih.emplace(Sizes{rows});
   if (c.b_hh) out.db_hh.emplace(Sizes{rows});
   for (std::size_t i = 0; i < variant_arrays; ++i) {

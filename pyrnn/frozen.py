@@ -21,6 +21,7 @@ from .dispatch import forward
 from .kernel_variant import kernel_variant, variant_arrays, with_arrays
 from .layout import Stacked, checked_lengths, from_time_major
 from .parameters import ARRAYS, PLAIN
+from .passes import side_by_side
 from .tape import Array, LayerInputs
 from .variants import VARIANT_ARRAYS, Variant
 
@@ -236,7 +237,7 @@ class Frozen(Stacked, Generic[State]):
         for k in range(0, self._parts, parts):
             results = self._run_parts(k, x, states[k : k + parts], lengths)
             last += [[after for after in afters if after is not None] for _, *afters in results]
-            x = results[-1][0] if count == 1 else np.concatenate([y for y, *_ in results], axis=2)
+            x = results[-1][0] if count == 1 else side_by_side([y for y, *_ in results])
         return x, last
 
     def _run_in_chunks(

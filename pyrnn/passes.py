@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from . import _core
 from ._core import KeptWeights
 from .backends import use_reference
@@ -90,3 +92,11 @@ def backward_passes(passes: Sequence[PassBack], chained: bool) -> list[Gradients
     ]  # fmt: skip
     made = _core.backward_side_by_side(tapes[0].cell, arguments, chained)
     return [gradients(of_one) for of_one in made]
+
+
+def side_by_side(ys: Sequence[Array]) -> Array:
+    """Outputs of both directions (T, B, P) as one."""
+    shape = *ys[0].shape[:2], sum(y.shape[2] for y in ys)
+    both = _core.empty(shape, ys[0])
+    np.concatenate(ys, axis=2, out=both)
+    return both

@@ -24,7 +24,7 @@ from .layer_tape import LayerGrads, LayerTape, State
 from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
 from .parameters import ARRAYS, PLAIN, parameter_shapes
-from .passes import Pass, PassBack, backward_passes, forward_passes
+from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_side
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
@@ -387,7 +387,7 @@ class Recurrent(Module, Stacked, Generic[State]):
                 last.append((result.h_n, result.c_n)[: len(self._states)])
                 tapes.append(cast(Tape, result.tape))
             ys = [result.y for result in made_here]
-            x = ys[-1] if count == 1 else np.concatenate(ys, axis=2)
+            x = ys[-1] if count == 1 else side_by_side(ys)
         made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
         return from_time_major(x, layout), self._join(last, layout), made
 

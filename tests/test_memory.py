@@ -139,3 +139,76 @@ def test_threads_that_end_give_everything_back(threads: int) -> None:
     grown = measured(code, threads)
     # If kept, 80 times the packed weights, 6 MiB each; malloc's arenas keep a few.
     assert grown < 30, f"{grown:.1f} MiB stay"
+
+
+def test_a_training_step_finds_the_pages_of_the_step_before() -> None:
+    """Of results and gradients, of the tapes of all layers and directions."""
+    code = """
+    import resource
+    layer = pyrnn.LSTM(64, 64, 3, bidirectional=True, rng=0)
+    x = np.ones((100, 32, 64), "f")
+
+    def step():
+        y, _, tape = layer.forward(x)
+        layer.backward(tape, y)
+
+    for _ in range(4):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
+    """
+    faults = measured(code)
+    assert faults < 500, f"{faults} page faults a step; all arrays of a step have 30 thousand pages"
+
+
+def test_what_is_kept_was_in_use_at_once() -> None:
+    code = """
+    from pyrnn import _core
+    most = 0
+    for T in [400, *range(390, 10, -7), 420, *range(3, 200, 9)]:
+        layer = pyrnn.GRU(64, 128, rng=0)
+        y, _, tape = layer.forward(np.ones((T, 16, 64), "f"))
+        grads = layer.backward(tape, y)
+        used, kept = _core.recycled()
+        most = max(most, used)
+        assert used + kept <= most * 9 / 8, (T, used, kept, most)
+        del y, tape, grads
+        used, kept = _core.recycled()
+        assert used == 0 and kept <= most * 9 / 8, (T, used, kept, most)
+    print(status("VmHWM") - most / 2**20)
+    """
+    assert measured(code) < 100
+
+
+def test_no_more_is_kept_than_the_page_says() -> None:
+    code = """
+    from pyrnn import _core
+    layer = pyrnn.RNN(8, 512, rng=0)
+    x = np.ones((500, 64, 8), "f")
+    ys = [layer(x)[0] for _ in range(6)]  # 62.5 MiB each
+    assert _core.recycled()[0] > 370 * 2**20
+    ys.clear()
+    used, kept = _core.recycled()
+    assert used == 0
+    print(kept / 2**20)
+    """
+    assert 180 < measured(code) <= 256
+
+
+def test_an_array_keeps_its_values_while_others_come_and_go() -> None:
+    code = """
+    layer = pyrnn.GRU(64, 128, rng=0)
+    xs = [np.full((100, 16, 64), value, "f") for value in range(5)]
+    ys = [layer(x)[0] for x in xs]
+    views = [y[::2, 3] for y in ys]
+    copies = [view.copy() for view in views]
+    del ys
+    for x in xs:
+        layer.backward(layer.forward(x)[2], np.ones((100, 16, 128), "f"))
+    for view, copy in zip(views, copies):
+        np.testing.assert_array_equal(view, copy)
+    print(0)
+    """
+    measured(code)
