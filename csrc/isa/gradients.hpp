@@ -13,14 +13,9 @@ struct Slice {
   const T* data;
   Index depth;  // K
   int width;
-};
 
-template <class T>
-Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, int width) {
-  const Panels<T> one{data, depth, width, 1, {}};
-  pack_rows(one, 0, 1, [&](Index k) { return rows[k] + column; });
-  return {data, depth, width};
-}
+  PYRNN_INLINE const T* line(Index k) const { return data + k * panel_width<T>; }
+};
 
 // `count` slices of whole lines, one after the other: side by side in the rows, they come in together.
 template <class T>
@@ -30,6 +25,17 @@ void pack_slices(T* data, const T* const* rows, Index depth, Index column, Index
     const T* const from = rows[k] + column;
     for (Index s = 0; s < count; ++s) copy(from + s * W, data + (s * depth + k) * W, {0, W});
   }
+}
+
+template <class T>
+Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, int width) {
+  if (width == panel_width<T>) {
+    pack_slices(data, rows, depth, column, 1);
+  } else {
+    const Panels<T> one{data, depth, width, 1, {}};
+    pack_rows(one, 0, 1, [&](Index k) { return rows[k] + column; });
+  }
+  return {data, depth, width};
 }
 
 // dw: row 0 of the slice, of [.., b.columns]. `first`: there is nothing to add to.
@@ -59,13 +65,21 @@ void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns
   }
 }
 
+// to += sum_k f(k, v), v the vector of a line. The chains of a line's vectors run side by side.
+template <class T, class F>
+PYRNN_INLINE void accumulate_lines(Index depth, int width, T* to, bool first, F f) {
+  Vec<T> sums[panel_vectors];
+  for (int v = 0; v < panel_vectors; ++v) sums[v] = first ? Vec<T>{} : load_line(to, v, width);
+  for (Index k = 0; k < depth; ++k) {
+    for (int v = 0; v < panel_vectors; ++v) sums[v] += f(k, v);
+  }
+  for (int v = 0; v < panel_vectors; ++v) store_line(to, v, width, sums[v]);
+}
+
 template <class T>
 void accumulate_bias(const Slice<T>& d, T* db, bool first) {
-  for (int v = 0; v < panel_vectors; ++v) {
-    Vec<T> sum = first ? Vec<T>{} : load_line(db, v, d.width);
-    for (Index k = 0; k < d.depth; ++k) sum += load(d.data + k * panel_width<T> + v * lanes<T>);
-    store_line(db, v, d.width, sum);
-  }
+  accumulate_lines(d.depth, d.width, db, first,
+                   [&](Index k, int v) { return load(d.line(k) + v * lanes<T>); });
 }
 
 // Rows of x or of a gradient, as an operand: B[k][n] = rows[k][n].

@@ -269,13 +269,15 @@ struct StructureBackward {
   static void norm_gradient(const Slice<T>& d, const T* const* x, Index column, T* dgain, T* dbias,
                             bool first) {
     accumulate_bias(d, dbias, first);
-    for (int v = 0; v < panel_vectors; ++v) {
-      Vec<T> sum = first ? Vec<T>{} : load_line(dgain, v, d.width);
-      for (Index k = 0; k < d.depth; ++k) {
-        const T* const line = d.data + k * panel_width<T> + v * lanes<T>;
-        sum += load(line) * load_line(x[k] + column, v, d.width);
-      }
-      store_line(dgain, v, d.width, sum);
+    const auto sum = [&](auto load_x) {
+      accumulate_lines(d.depth, d.width, dgain, first, [&](Index k, int v) {
+        return load(d.line(k) + v * lanes<T>) * load_x(x[k] + column, v);
+      });
+    };
+    if (d.width == W) {
+      sum([](const T* of, int v) { return load(of + v * lanes<T>); });
+    } else {
+      sum([&](const T* of, int v) { return load_line(of, v, d.width); });
     }
   }
 
