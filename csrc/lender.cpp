@@ -48,8 +48,12 @@ void Lender::use(const Lender* lender) { used = lender; }
 
 const Lender* Lender::in_use() { return used; }
 
-bool Lender::lends(int threads) const {
-  return found() && max_threads_() >= threads && in_parallel_() == 0;
+bool Lender::lends(int threads, double work) const {
+  // About a millisecond of one core. Sixty threads that sleep take a tenth of that to wake.
+  constexpr double work_for_all = 5e7;
+  if (!found() || in_parallel_() != 0) return false;
+  const int all = max_threads_();
+  return all == threads || (all > threads && work >= work_for_all);
 }
 
 void Lender::lend(Crew& crew, void (*conduct)(void*), void* context) const {

@@ -17,8 +17,9 @@ class Lender {
   static void use(const Lender* lender);
   static const Lender* in_use();
 
-  // Whether a region of it, entered here, would have so many threads.
-  [[nodiscard]] bool lends(int threads) const;
+  // Whether a region of it, entered here, would have so many threads, and not many more for little work
+  // (multiply-adds).
+  [[nodiscard]] bool lends(int threads, double work) const;
   // Runs conduct(context) on the calling thread and crew.serve() on all others of a region, which has as
   // many threads as the library's own, so that none has to end or start; returns after all of them.
   void lend(Crew& crew, void (*conduct)(void* context), void* context) const;

@@ -282,7 +282,7 @@ void Team::run(const Run& what, Body body, void* context) {
   began_ = now_ns();
   const Crew::Task task = [](void* team, int thread) { static_cast<Team*>(team)->work(thread); };
   const Lender* const lender = Lender::in_use();
-  if (lender != nullptr && lender->lends(most)) {
+  if (lender != nullptr && lender->lends(most, what.work)) {
     Crew crew(most - 1, task, this);
     crew_ = &crew;
     lender->lend(crew, [](void* team) { static_cast<Team*>(team)->conduct(); }, this);

@@ -23,8 +23,8 @@ def threads():
     return len(os.listdir("/proc/self/task"))
 
 torch.manual_seed(0)
-layer = pyrnn.torch.LSTM(31, 67, num_layers=2, bidirectional=True)
-x = torch.randn(23, 17, 31)
+layer = pyrnn.torch.LSTM(31, 131, num_layers=2, bidirectional=True)
+x = torch.randn(53, 33, 31)
 large = torch.ones(1 << 20)
 
 def step():
@@ -62,6 +62,19 @@ assert step() == found
 def test_where_a_call_may_use_more_it_has_threads_of_its_own() -> None:
     code = f"""{SET_UP}
 before = set_threads(1, 2)
+found = step()
+assert threads() == before + 1
+pyrnn.set_num_threads(1)
+assert step() == found
+"""
+    check_script(code, environment={"OMP_NUM_THREADS": "4"})
+
+
+def test_little_work_does_not_wake_more_threads_than_it_can_use() -> None:
+    code = f"""{SET_UP}
+layer = pyrnn.torch.LSTM(31, 67)  # two threads are worth it
+x = torch.randn(11, 17, 31)
+before = set_threads(3, 2)
 found = step()
 assert threads() == before + 1
 pyrnn.set_num_threads(1)
