@@ -3,7 +3,9 @@
 
 #include <pybind11/numpy.h>
 
+#include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "recycled.hpp"
@@ -12,6 +14,23 @@
 namespace pyrnn {
 
 namespace py = pybind11;
+
+// What an array on recycled memory refers to. It is a buffer for NumPy, which lets a read-only array be made
+// writable again only where what it refers to can be written to.
+class RecycledMemory {
+ public:
+  explicit RecycledMemory(std::size_t bytes) : bytes_(bytes), data_(recycled::take(bytes)) {}
+  RecycledMemory(const RecycledMemory&) = delete;
+  RecycledMemory& operator=(const RecycledMemory&) = delete;
+  ~RecycledMemory() { recycled::give_back(data_); }
+
+  [[nodiscard]] void* data() const { return data_; }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t bytes_;
+  void* data_;
+};
 
 // Uninitialised; a large one on recycled memory.
 inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& shape) {
@@ -22,15 +41,9 @@ inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& sha
     }
   }
   if (bytes < recycled::least) return py::array(dtype, shape);
-  void* const memory = recycled::take(bytes);
-  PyObject* const owner = PyCapsule_New(memory, nullptr, [](PyObject* capsule) {
-    recycled::give_back(PyCapsule_GetPointer(capsule, nullptr));
-  });
-  if (owner == nullptr) {
-    recycled::give_back(memory);
-    throw py::error_already_set();
-  }
-  return py::array(dtype, shape, memory, py::reinterpret_steal<py::object>(owner));
+  auto memory = std::make_unique<RecycledMemory>(bytes);
+  const void* const data = memory->data();
+  return py::array(dtype, shape, data, py::cast(std::move(memory)));
 }
 
 template <class T>

@@ -122,6 +122,11 @@ void bind_machine(py::module_& m) {
       .def_property_readonly("found", &Lender::found)
       .def("__enter__", [](const Lender& lender) { Lender::use(&lender); })
       .def("__exit__", [](const Lender&, const py::args&) { Lender::use(nullptr); });
+  py::class_<RecycledMemory>(m, "RecycledMemory", py::buffer_protocol())
+      .def_buffer([](const RecycledMemory& memory) {
+        return py::buffer_info(static_cast<unsigned char*>(memory.data()),
+                               static_cast<Index>(memory.bytes()));
+      });
   m.def("empty", [](const std::vector<Index>& shape, const py::array& like) -> py::array {
     for (const Index size : shape) {
       if (size < 0) throw py::value_error(text("shape: expected no negative size, got ", size));

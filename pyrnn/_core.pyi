@@ -27,6 +27,9 @@ class KeptWeights:
     def packs(self) -> tuple[int, int]:
         """How often forward and backward have packed them."""
 
+class RecycledMemory:
+    """What a large array refers to: memory that another may have had, and may have after it."""
+
 class Lender:
     """The threads of the OpenMP that a loaded library is linked with.
 
