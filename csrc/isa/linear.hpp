@@ -17,6 +17,24 @@ Index rows_between_polls(const Linear<T>& call) {
   return max(1, min(most, fit) / tile_rows) * tile_rows;
 }
 
+// Calls f(first, last) for some panels, a few bundles at a time, and lets Ctrl-C be heard between them; of
+// `work` multiply-adds a panel. False once the call is cancelled.
+template <class F>
+bool in_turns(Worker& worker, Range panels, double work, F f) {
+  constexpr double work_at_once = 1 << 27;
+  constexpr Index bundle = 4;
+  const Index at_once = max(1, Index(work_at_once / (bundle * work + 1))) * bundle;
+  for (Index p = panels.first, next; p < panels.last; p = next) {
+    next = min(panels.last, (p / at_once + 1) * at_once);
+    f(p, next);
+    if (!worker.proceed(work * double(next - p))) return false;
+  }
+  return true;
+}
+
+// A value that is packed takes about as long as so many multiply-adds.
+constexpr double work_of_packing = 8;
+
 template <class T>
 class LinearForward {
  public:
@@ -51,7 +69,11 @@ class LinearForward {
 
   void work(Worker& worker) const {
     const Range panels = part(weight_.count(), worker.index, worker.count);
-    pack_transposed(weight_, call_.weight, panels.first, panels.last);
+    const double values = double(call_.in_features) * panel_width<T>;
+    const auto pack = [&](Index first, Index last) {
+      pack_transposed(weight_, call_.weight, first, last);
+    };
+    if (!in_turns(worker, panels, work_of_packing * values, pack)) return;
     const Range own = part(call_.rows, worker.index, worker.count);
     for (Index n = own.first; n < own.last; ++n) {
       a_[n] = call_.x + n * call_.in_features;
@@ -63,12 +85,14 @@ class LinearForward {
     for (Index n = own.first; n < own.last; n += at_once) {
       const Index count = min(at_once, own.last - n);
       const RowPointers<T> rows{a_ + n, 1, c_ + n};
-      if (call_.bias != nullptr) {
-        multiply<Base::row>(count, rows, weight_, 0, weight_.count(), call_.bias);
-      } else {
-        multiply<Base::zero>(count, rows, weight_, 0, weight_.count());
-      }
-      if (!worker.proceed(double(count) * double(call_.in_features * call_.out_features))) return;
+      const auto product = [&](Index first, Index last) {
+        if (call_.bias != nullptr) {
+          multiply<Base::row>(count, rows, weight_, first, last, call_.bias);
+        } else {
+          multiply<Base::zero>(count, rows, weight_, first, last);
+        }
+      };
+      if (!in_turns(worker, {0, weight_.count()}, double(count) * values, product)) return;
     }
   }
 
@@ -121,7 +145,11 @@ class LinearBackward {
     const T** const x = x_rows_ + worker.index * block_;
     T** const dx = dx_rows_ + worker.index * block_;
     T* const slice = slices_ + worker.index * panel_width<T> * block_;
-    pack_matrix(weight_, call_.weight, in_panels);
+    const double values = double(out) * panel_width<T>;
+    const auto pack = [&](Index first, Index last) {
+      pack_matrix(weight_, call_.weight, {first, last});
+    };
+    if (!in_turns(worker, in_panels, work_of_packing * values, pack)) return;
     // Without rows one empty block still writes the zeros.
     for (Index start = 0; start == 0 || start < call_.rows; start += block_) {
       const Index K = min(block_, call_.rows - start);
@@ -136,8 +164,11 @@ class LinearBackward {
       const Range own = part(K, worker.index, worker.count);
       for (Index k = own.first; k < own.last; k += at_once) {
         const Index count = min(at_once, own.last - k);
-        multiply<Base::zero>(count, RowPointers<T>{dy + k, 1, dx + k}, weight_, 0, weight_.count());
-        if (!worker.proceed(double(count) * double(in * out))) return;
+        const RowPointers<T> rows{dy + k, 1, dx + k};
+        const auto product = [&](Index first, Index last) {
+          multiply<Base::zero>(count, rows, weight_, first, last);
+        };
+        if (!in_turns(worker, {0, weight_.count()}, double(count) * values, product)) return;
       }
       for (Index p = out_panels.first; p < out_panels.last; ++p) {
         const Index m = p * panel_width<T>;
