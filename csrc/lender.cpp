@@ -49,7 +49,7 @@ void Lender::use(const Lender* lender) { used = lender; }
 const Lender* Lender::in_use() { return used; }
 
 bool Lender::lends(int threads, double work) const {
-  // About a millisecond of one core. Sixty threads that sleep take a tenth of that to wake.
+  // About a millisecond of one core: little beside it is what waking many threads costs.
   constexpr double work_for_all = 5e7;
   if (!found() || in_parallel_() != 0) return false;
   const int all = max_threads_();

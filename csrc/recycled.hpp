@@ -1,5 +1,5 @@
 // Memory of large arrays, kept when they end for those that follow: a training step makes the same ones as
-// the step before, and the first touch of their pages would take up to a quarter of its time. The C library
+// the step before, and the first touch of their pages costs more than the arithmetic on them. The C library
 // keeps memory too, but gives back all that exceeds twice the largest block.
 #pragma once
 

@@ -160,7 +160,7 @@ def test_a_training_step_finds_the_pages_of_the_step_before() -> None:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
     """
     faults = measured(code)
-    assert faults < 500, f"{faults} page faults a step; all arrays of a step have 30 thousand pages"
+    assert faults < 500, f"{faults} page faults a step, of some 11 thousand pages"
 
 
 def test_what_is_kept_was_in_use_at_once() -> None:

@@ -42,6 +42,8 @@ def set_threads(torchs, ours):
     return threads()
 """
 
+SHORT = "layer, x = pyrnn.torch.LSTM(31, 67), torch.randn(11, 17, 31)"  # two threads are worth it
+
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("dynamic", ["false", "true"])  # OpenMP may then give fewer than asked for
@@ -59,22 +61,12 @@ assert step() == found
     check_script(code, environment={"OMP_DYNAMIC": dynamic, "OMP_NUM_THREADS": "4"})
 
 
-def test_where_a_call_may_use_more_it_has_threads_of_its_own() -> None:
+# Of a call that may use more threads than PyTorch has; of one too short for the many that it has.
+@pytest.mark.parametrize(("torchs", "layer"), [(1, ""), (3, SHORT)], ids=["more", "short"])
+def test_a_call_has_a_thread_of_its_own(torchs: int, layer: str) -> None:
     code = f"""{SET_UP}
-before = set_threads(1, 2)
-found = step()
-assert threads() == before + 1
-pyrnn.set_num_threads(1)
-assert step() == found
-"""
-    check_script(code, environment={"OMP_NUM_THREADS": "4"})
-
-
-def test_little_work_does_not_wake_more_threads_than_it_can_use() -> None:
-    code = f"""{SET_UP}
-layer = pyrnn.torch.LSTM(31, 67)  # two threads are worth it
-x = torch.randn(11, 17, 31)
-before = set_threads(3, 2)
+{layer}
+before = set_threads({torchs}, 2)
 found = step()
 assert threads() == before + 1
 pyrnn.set_num_threads(1)

@@ -156,24 +156,20 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
   // Without zoneout c~ is c_t.
   const bool recomputes = of_output && call_.in.variant.zoneout_c > 0;
   T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
-  for (int v = 0; v < panel_vectors; ++v) {
-    Vec<T> sum = first ? Vec<T>{} : load_line(dp, v, d.width);
-    for (Index k = 0; k < d.depth; ++k) {
-      const Index t = lists.step[k], row = lists.row[k];
-      T line[W];
-      const T* c = line;
-      if (recomputes) {
-        const GradRow<T> at_row = grad_row(places, t, row, lists.pair[k]);
-        pointwise_.fresh_cell(call_.in.variant, at_row, unit, line);
-      } else if (of_output) {
-        c = call_.tape.c + places.index(t, row) * H_ + unit;
-      } else {
-        c = places.before(call_.tape.c, call_.in.c0, H_, t, row) + unit;
-      }
-      sum += load(d.data + k * W + v * lanes<T>) * load_line(c, v, d.width);
+  accumulate_lines(d.depth, d.width, dp, first, [&](Index k, int v) {
+    const Index t = lists.step[k], row = lists.row[k];
+    T line[W];
+    const T* c = line;
+    if (recomputes) {
+      const GradRow<T> at_row = grad_row(places, t, row, lists.pair[k]);
+      pointwise_.fresh_cell(call_.in.variant, at_row, unit, line);
+    } else if (of_output) {
+      c = call_.tape.c + places.index(t, row) * H_ + unit;
+    } else {
+      c = places.before(call_.tape.c, call_.in.c0, H_, t, row) + unit;
     }
-    store_line(dp, v, d.width, sum);
-  }
+    return load(d.line(k) + v * lanes<T>) * load_line(c, v, d.width);
+  });
 }
 
 }  // namespace

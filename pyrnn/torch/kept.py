@@ -72,4 +72,4 @@ def kept_for(plan: Plan, params: Sequence[Any]) -> Sequence[KeptWeights] | None:
         kept = _by_weight.get(first)
         if kept is None or len(kept.weights) != parts:
             kept = _by_weight[first] = Kept(parts)
-    return None if kept is None or len(kept.weights) != parts else kept.weights
+    return kept.weights if kept is not None and len(kept.weights) == parts else None
