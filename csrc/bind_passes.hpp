@@ -158,7 +158,8 @@ struct ForwardPass {
   ForwardPass(const CellKernels<T>& cell, Checked checked, bool reverse, bool save,
               const py::object& y_ = py::none())
       : c(std::move(checked)), h_n({c.shape.B, c.P}) {
-    const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+    // Names of their own: in C++17 a lambda does not capture a structured binding.
+    const Index seq_len = c.shape.T, batch_size = c.shape.B, hidden_size = c.shape.H;
     const std::vector<Index> all{seq_len, batch_size, c.P};
     y = y_.is_none() ? new_array<T>(all) : check_out<T>("y", y_, all);
     if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
@@ -314,7 +315,7 @@ struct BackwardPass {
         out(into.is_none() ? new_outgoing(cell, c)
                            : check_outgoing(cell, c, py::reinterpret_borrow<py::tuple>(into))),
         dh0(Sizes{c.shape.B, c.P}) {
-    const auto [seq_len, batch_size, input_size, hidden_size] = c.shape;
+    const Index seq_len = c.shape.T, batch_size = c.shape.B, hidden_size = c.shape.H;
     gates = check_saved("tape.gates", saved[0], c.w_hh,
                         {seq_len, batch_size, cell.columns * hidden_size});
     if (c.variant.tapes_h(cell)) {
