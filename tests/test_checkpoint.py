@@ -25,7 +25,8 @@ from helpers_ops import (
 from tolerances import assert_same_bits
 
 import pyrnn
-from pyrnn import checkpoint, ops, reference
+from pyrnn import _core, checkpoint, ops, reference
+from pyrnn.dispatch import tape_inputs, tape_saved
 from pyrnn.tape import CheckpointTape
 
 # T, B, I, H. More rows than a block of backward takes; steps that no chunk divides; one row, whose
@@ -41,6 +42,7 @@ SHAPES = (
     (5, 0, 2, 3),
 )
 CHUNKS = (1, 7, 64, 10**9)
+SUMS = ("dw_ih", "dw_hh", "db_ih", "db_hh")
 
 
 def taken(problem: Problem, steps: int) -> Problem:
@@ -145,6 +147,24 @@ def test_the_tape_is_read_only_and_may_be_used_again() -> None:
             if stored is not None:
                 with pytest.raises(ValueError, match="read-only"):
                     stored[...] = 0
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_sums_are_added_to_what_each_array_holds(cell: str) -> None:
+    """Two biases of a gate have one gradient, and need not have held the same."""
+    rng = np.random.default_rng(2)
+    problem = make(Case(cell, "float64", 5, 3, 4, 17))
+    tape = forward(ops, problem)["tape"]
+    want = backward(ops, problem, tape)
+    held = {name: rng.standard_normal(want[name].shape) for name in SUMS}
+    sums = [held[name].copy() for name in SUMS] + [None] * 8
+    incoming = [problem.incoming.get(name) for name in ("dy", "dh_n", "dc_n", "dcells")]
+    _core.backward_chunk(
+        tape.cell, tape_inputs(tape), tape_saved(tape), False, *incoming, 0,
+        (np.empty_like(want["dx"]), *sums),
+    )  # fmt: skip
+    for name, array in zip(SUMS, sums, strict=False):
+        np.testing.assert_allclose(array, held[name] + want[name], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.usefixtures("each_backend")

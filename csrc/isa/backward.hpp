@@ -377,6 +377,11 @@ class BackwardScan {
   void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
                         bool first) const;
 
+  // db += sum_k d[k] of all biases (or nullptr) that are added to the same gates, from `row` on. Sums that
+  // begin at 0 are the same for all, and taken once.
+  template <int count>
+  void bias_gradients(const Slice<T>& d, Index row, bool first, T* const (&biases)[count]) const;
+
   // dp += sum_k d[k] c[k], of c_{t-1} or, for the gate o, c~.
   void peephole_gradient(const Places<T>& places, const Lists& lists, const Slice<T>& d, Index unit,
                          int gate, bool first) const;

@@ -96,6 +96,23 @@ void BackwardScan<Cell, T>::pack_hidden(const Places<T>& places, Index t, Index 
 }
 
 template <class Cell, class T>
+template <int count>
+void BackwardScan<Cell, T>::bias_gradients(const Slice<T>& d, Index row, bool first,
+                                           T* const (&biases)[count]) const {
+  const T* sum = nullptr;
+  for (T* const bias : biases) {
+    if (bias == nullptr) continue;
+    // What a caller's arrays held need not be the same.
+    if (sum == nullptr || call_.accumulate) {
+      accumulate_bias(d, bias + row, first);
+    } else {
+      copy(sum, bias + row, {0, d.width});
+    }
+    sum = bias + row;
+  }
+}
+
+template <class Cell, class T>
 void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<T>& places,
                                              const Lists& lists, Index K, bool first) const {
   T* const slices = slices_ + worker.index * slices_of_a_thread() * W * block_ * B_;
@@ -113,14 +130,18 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
     }
     const Slice<T> da{slices + (i - packed) * W * K, K, width};
     Slice<T> d = da;
-    if (call_.db_ih != nullptr) accumulate_bias(d, call_.db_ih + row, first);
+    if constexpr (Cell::splits) {
+      bias_gradients(d, row, first, {call_.db_ih, call_.dln_ih_bias});
+    } else {
+      bias_gradients(d, row, first,
+                     {call_.db_ih, call_.dln_ih_bias, call_.db_hh, call_.dln_hh_bias});
+    }
     if constexpr (Cell::has_c) {
       if (call_.dpeephole != nullptr) peephole_gradient(places, lists, d, unit, gate, first);
       structure_.peephole_gradient(d, gate, unit, first);
     }
     if (norm) {
-      structure_.norm_gradient(d, norm_rows(1), row, call_.dln_ih_weight + row,
-                               call_.dln_ih_bias + row, first);
+      structure_.gain_gradient(d, norm_rows(1), row, call_.dln_ih_weight + row, first);
       d = pack_slice(own_slice, norm_rows(0), K, i * W, width);
     }
     if (call_.in.tokens != nullptr) {
@@ -134,10 +155,9 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
       if (gate < gates.first || gate >= gates.first + gates.count) return true;
       const Index column = (panel * gates.count + gate - gates.first) * W;
       d = Cell::splits ? pack_slice(own_slice, lists.da_h[phase], K, column, width) : da;
-      if (call_.db_hh != nullptr) accumulate_bias(d, call_.db_hh + row, first);
+      if constexpr (Cell::splits) bias_gradients(d, row, first, {call_.db_hh, call_.dln_hh_bias});
       if (norm) {
-        structure_.norm_gradient(d, norm_rows(3), row, call_.dln_hh_weight + row,
-                                 call_.dln_hh_bias + row, first);
+        structure_.gain_gradient(d, norm_rows(3), row, call_.dln_hh_weight + row, first);
         d = pack_slice(own_slice, norm_rows(2), K, column, width);
       }
       accumulate_weight(d, operand(operand_[phase], K, P_), call_.dw_hh + row * P_, first);

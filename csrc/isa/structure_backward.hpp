@@ -265,10 +265,9 @@ struct StructureBackward {
     }
   }
 
-  // Of gain and bias; x: rows of x^, of which the slice takes columns from `column` on.
-  static void norm_gradient(const Slice<T>& d, const T* const* x, Index column, T* dgain, T* dbias,
+  // Of a gain; x: rows of x^, of which the slice takes columns from `column` on.
+  static void gain_gradient(const Slice<T>& d, const T* const* x, Index column, T* dgain,
                             bool first) {
-    accumulate_bias(d, dbias, first);
     const auto sum = [&](auto load_x) {
       accumulate_lines(d.depth, d.width, dgain, first, [&](Index k, int v) {
         return load(d.line(k) + v * lanes<T>) * load_x(x[k] + column, v);
@@ -305,7 +304,8 @@ struct StructureBackward {
       for (Index p = own.first; p < own.last; ++p) {
         const int width = static_cast<int>(min(H - p * W, W));
         const Slice<T> d = pack_slice(slice, rows, K, p * W, width);
-        norm_gradient(d, x, p * W, call->dln_c_weight + p * W, call->dln_c_bias + p * W, first);
+        accumulate_bias(d, call->dln_c_bias + p * W, first);
+        gain_gradient(d, x, p * W, call->dln_c_weight + p * W, first);
       }
     }
   }
