@@ -155,10 +155,24 @@ constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
 
 template <class Cell, class T>
 PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
-  if constexpr (Cell::has_c) {
-    if (only_norms(variant)) return pointwise_with<Cell, Normed<T>, T>;
+  if (!variant.plain) {
+    // The commonest variants go without the others' branches, which double the pointwise part.
+    if constexpr (Cell::has_c) {
+      switch (Features::of(variant)) {
+        case Features::norm:
+          return pointwise_with<Cell, Chosen<T, Features::norm>, T>;
+        case Features::peephole:
+          return pointwise_with<Cell, Chosen<T, Features::peephole>, T>;
+        case Features::zoneout:
+          return pointwise_with<Cell, Chosen<T, Features::zoneout>, T>;
+        case Features::clip:
+          return pointwise_with<Cell, Chosen<T, Features::clip>, T>;
+        default:
+          break;
+      }
+    }
+    return pointwise_with<Cell, Chosen<T, Features::every>, T>;
   }
-  if (!variant.plain) return pointwise_with<Cell, Chosen<T>, T>;
   // Elman's relu is as plain as its tanh.
   if constexpr (Cell::gates == 1) {
     if (variant.activation.kind == ActivationKind::relu) {
