@@ -31,8 +31,6 @@ class BackwardScan {
     const T** da_h[Cell::phases];  // [K] rows of the windows
     const T** x;                   // [K] rows of x
     T** dx;                        // [K]
-    const T** c;                   // [K] rows of c_t and of c_{t-1}, with diagonal peepholes
-    const T** c_prev;              // [K]
     std::int64_t* tokens;          // [K]
     Index* step;                   // [K]
     Index* row;                    // [K]
@@ -107,10 +105,6 @@ class BackwardScan {
     for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
     lists_.x = carver.take<const T*>(n);
     lists_.dx = carver.take<T*>(n);
-    const bool peepholes = Cell::has_c && call_.dpeephole != nullptr;
-    for (auto* list : {&lists_.c, &lists_.c_prev}) {
-      *list = carver.take<const T*>(peepholes ? n : 0);
-    }
     lists_.tokens = carver.take<std::int64_t>(n);
     lists_.step = carver.take<Index>(n);
     lists_.row = carver.take<Index>(n);
@@ -130,7 +124,6 @@ class BackwardScan {
     const Index own = worker.index * block_ * B_;
     Lists lists{lists_.da_x + own,   {},
                 lists_.x + own,      lists_.dx + own,
-                lists_.c + own,      lists_.c_prev + own,
                 lists_.tokens + own, lists_.step + own,
                 lists_.row + own,    lists_.pair + own};
     for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
