@@ -77,7 +77,7 @@ PYRNN_INLINE void accumulate_lines(Index depth, int width, T* to, bool first, F 
 }
 
 template <class T>
-void accumulate_bias(const Slice<T>& d, T* db, bool first) {
+__attribute__((noinline)) void accumulate_bias(const Slice<T>& d, T* db, bool first) {
   accumulate_lines(d.depth, d.width, db, first,
                    [&](Index k, int v) { return load(d.line(k) + v * lanes<T>); });
 }
