@@ -28,6 +28,7 @@ import pyrnn
 from pyrnn import _core, checkpoint, ops, reference
 from pyrnn.dispatch import tape_inputs, tape_saved
 from pyrnn.tape import CheckpointTape
+from pyrnn.variants import VARIANT_ARRAYS
 
 # T, B, I, H. More rows than a block of backward takes; steps that no chunk divides; one row, whose
 # units the threads share; one step; nothing at all.
@@ -157,7 +158,7 @@ def test_sums_are_added_to_what_each_array_holds(cell: str) -> None:
     tape = forward(ops, problem)["tape"]
     want = backward(ops, problem, tape)
     held = {name: rng.standard_normal(want[name].shape) for name in SUMS}
-    sums = [held[name].copy() for name in SUMS] + [None] * 8
+    sums = [held[name].copy() for name in SUMS] + [None] * len(VARIANT_ARRAYS)
     incoming = [problem.incoming.get(name) for name in ("dy", "dh_n", "dc_n", "dcells")]
     _core.backward_chunk(
         tape.cell, tape_inputs(tape), tape_saved(tape), False, *incoming, 0,
