@@ -52,6 +52,13 @@ inline Activation<double> activation_of(const py::handle& given) {
   return {static_cast<ActivationKind>(kind), alpha, beta};
 }
 
+// (seed, layer, direction)
+inline MaskKey mask_key_of(const py::handle& given) {
+  const auto [seed, layer, direction] =
+      given.cast<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>>();
+  return {seed, layer, direction};
+}
+
 // `given`: None, or (activation, gate_activation, clip, cell_clip, zoneout_h, zoneout_c,
 // recurrent_dropout, key or None, arrays). Shapes are those of the parameters of H units.
 inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::object& given,
@@ -69,13 +76,14 @@ inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::ob
   v.clip = number(2), v.cell_clip = number(3);
   v.zoneout_h = number(4), v.zoneout_c = number(5), v.recurrent_dropout = number(6);
   if (!parts[7].is_none()) {
-    const auto key = parts[7].cast<std::tuple<std::uint32_t, std::uint32_t>>();
     v.draws = true;
-    v.key[0] = std::get<0>(key), v.key[1] = std::get<1>(key);
+    v.key = mask_key_of(parts[7]);
   }
   const bool own = v.activation.kind == ActivationKind::tanh ||
                    (cell.gates == 1 && v.activation.kind == ActivationKind::relu);
-  v.tapes_sums = v.clip > 0 || !own || v.gate_activation.kind != ActivationKind::sigmoid;
+  const bool marks = cell.gates > 1 && v.clip >= least_marked_clip;
+  v.tapes_sums =
+      (v.clip > 0 && !marks) || !own || v.gate_activation.kind != ActivationKind::sigmoid;
 
   const Index peepholes = cell.gates - 1;
   const Axis rows{"G·H", cell.gates * H}, units{"H", H};
@@ -131,7 +139,7 @@ Variant<T> variant_of(const CheckedVariant& checked) {
   v.recurrent_dropout = given.recurrent_dropout;
   v.tapes_sums = given.tapes_sums;
   v.draws = given.draws;
-  v.key[0] = given.key[0], v.key[1] = given.key[1];
+  v.key = given.key;
   return v;
 }
 

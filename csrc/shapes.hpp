@@ -41,6 +41,16 @@ struct Activation {
   T alpha, beta;
 };
 
+// What the tape multiplies the candidate's value by where its sum was clipped, and the least clip whose tanh
+// that brings above 1.
+constexpr double clip_mark = 0x1p64, least_marked_clip = 0x1p-60;
+
+// What the masks of one layer in one direction are drawn from, beside steps, rows and units.
+struct MaskKey {
+  std::uint64_t seed = 0;
+  std::uint32_t layer = 0, direction = 0;
+};
+
 // What makes a variant of a cell out of it: docs/equations.md. The arrays that are null are those that it
 // does not have.
 template <class T>
@@ -63,12 +73,12 @@ struct Variant {
   // Probabilities: to keep the state of the step before, to drop a unit of h_{t-1} for the whole sequence.
   // In double for every T, so that a mask does not depend on it.
   double zoneout_h = 0, zoneout_c = 0, recurrent_dropout = 0;
-  // Whether the tape's gates are sums: where a clip or an activation cannot be told from its value.
+  // Whether the tape's gates are sums: where their slopes cannot be told from their values.
   bool tapes_sums = false;
   // The masks are drawn from the key; without draws, zoneout blends with its expectation and nothing is
   // dropped.
   bool draws = false;
-  std::uint32_t key[2] = {0, 0};
+  MaskKey key;
 };
 
 template <class T>
@@ -198,7 +208,7 @@ struct Dropout {
   Index steps, batch_size, columns;
   const T* x;  // [T, B, columns]
   T* y;        // the same, or x itself
-  std::uint32_t key[2];
+  MaskKey key;
   double probability;
 };
 

@@ -320,6 +320,8 @@ class Recurrent(Module, Stacked, Generic[State]):
         key = None
         if seed is not None and base.key is not None:
             key = seed, k // self._directions, k % self._directions
+        if not arrays and key == base.key:
+            return base
         return with_arrays(base, arrays, key)
 
     def _kept_of(self, k: int) -> _core.KeptWeights | None:
@@ -439,9 +441,9 @@ def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:
 
     A counter-based generator makes the mask, so that a backward pass can draw it again.
     """
-    from .reference import masks
-
     key = seed, layer, 0
     if use_reference():
+        from .reference import masks
+
         return masks.drop(array, key, probability)
-    return _core.drop(array, masks.call_key(key), probability)
+    return _core.drop(array, key, probability)

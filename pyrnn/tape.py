@@ -22,7 +22,8 @@ class Tape:
     ``gates`` holds the gates after their activation, in the order of the
     parameters; a reset-after GRU adds ``W_hn h + b_hn`` as a fourth block. Of a
     variant whose gates do not tell their slopes (:func:`pyrnn.variants.tapes_sums`)
-    it holds the sums ahead of clip and activation.
+    it holds the sums ahead of clip and activation. With ``clip``, a gate whose sum was
+    clipped has the other sign, and a candidate is ``2**64`` times its value.
     The inputs and the weights are referenced, not copied: they must keep
     their values until the last ``*_backward`` call on this tape.
 

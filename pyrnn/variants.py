@@ -92,15 +92,19 @@ VARIANT_ARRAYS = (
 GATE_NORMS, CELL_NORMS = VARIANT_ARRAYS[2:6], VARIANT_ARRAYS[6:]
 OF_THE_LSTM = ("w_peephole", "w_hr", *CELL_NORMS)
 EPS = 1e-5  # of layer normalisation
+# The tape multiplies a candidate's value by the first where its sum was clipped, and negates a
+# gate's; tanh of a clip from the second on comes out above 1.
+CLIP_MARK, LEAST_MARKED_CLIP = 2.0**64, 2.0**-60
 
 
 def tapes_sums(cell: str, variant: Variant | None) -> bool:
     """Whether the tape's gates are sums: their slopes cannot be told from their values."""
     if variant is None:
         return False
-    told = ("tanh", "relu") if cell.startswith("rnn") else ("tanh",)
+    elman = cell.startswith("rnn")
+    told = ("tanh", "relu") if elman else ("tanh",)
     return (
-        variant.clip > 0
+        (variant.clip > 0 and (elman or variant.clip < LEAST_MARKED_CLIP))
         or variant.activation[0] not in told
         or variant.gate_activation[0] != "sigmoid"
     )

@@ -31,6 +31,8 @@ class BackwardScan {
     const T** da_h[Cell::phases];  // [K] rows of the windows
     const T** x;                   // [K] rows of x
     T** dx;                        // [K]
+    const T** c;                   // [K] rows of c_t and of c_{t-1}, with diagonal peepholes
+    const T** c_prev;              // [K]
     std::int64_t* tokens;          // [K]
     Index* step;                   // [K]
     Index* row;                    // [K]
@@ -97,6 +99,7 @@ class BackwardScan {
     }
     d_reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
+    zoneout_.carve(call_.in, carver);
     d_masked_ = !mask_.needed(call_.in.variant) ? nullptr : carver.take<T>(B_ * P_);
     structure_.carve(carver, K, plan_.threads);
     slices_ = carver.take<T>(plan_.threads * slices_of_a_thread() * W * K);
@@ -105,6 +108,10 @@ class BackwardScan {
     for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
     lists_.x = carver.take<const T*>(n);
     lists_.dx = carver.take<T*>(n);
+    const bool peepholes = Cell::has_c && call_.dpeephole != nullptr;
+    for (auto* list : {&lists_.c, &lists_.c_prev}) {
+      *list = carver.take<const T*>(peepholes ? n : 0);
+    }
     lists_.tokens = carver.take<std::int64_t>(n);
     lists_.step = carver.take<Index>(n);
     lists_.row = carver.take<Index>(n);
@@ -124,6 +131,7 @@ class BackwardScan {
     const Index own = worker.index * block_ * B_;
     Lists lists{lists_.da_x + own,   {},
                 lists_.x + own,      lists_.dx + own,
+                lists_.c + own,      lists_.c_prev + own,
                 lists_.tokens + own, lists_.step + own,
                 lists_.row + own,    lists_.pair + own};
     for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
@@ -264,6 +272,7 @@ class BackwardScan {
         f(i, row, k, grad_row(places, t, row, k));
       }
     };
+    zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {
         return structured_step(worker, share, places, rows.size(), t, for_rows, a, c);
@@ -347,7 +356,8 @@ class BackwardScan {
     if constexpr (Cell::phases > 1) result.d_reset_h = d_reset_h_ + row * H_;
     const Variant<T>& variant = call_.in.variant;
     if (variant.plain) return result;
-    if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
+    result.kept_h = zoneout_.of_h(row);
+    result.kept_c = zoneout_.of_c(row);
     if (call_.dcells != nullptr) result.dcells = call_.dcells + at * H_;
     if (d_masked_ != nullptr) {
       result.mask = mask_.row(row, P_);
@@ -408,6 +418,7 @@ class BackwardScan {
   T* da_h_[Cell::phases]{};           // and of W_hh h, of each phase
   T* d_reset_h_ = nullptr;            // [B, H]
   RecurrentMask<T> mask_;
+  ZoneoutMasks<T> zoneout_;
   T* d_masked_ = nullptr;          // [B, H] W_hh^T da_h, with a mask
   T* carried_ = nullptr;           // [B, H] where W_hh^T da_h goes: dh0 or d_masked_
   T* slices_ = nullptr;            // [threads, slices_of_a_thread, K, W]

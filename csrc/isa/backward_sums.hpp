@@ -23,6 +23,12 @@ Index BackwardScan<Cell, T>::list(const Places<T>& places, Range steps, const Li
         lists.da_h[phase][n] = da_h_at<phase>(k);
         return true;
       });
+      if constexpr (Cell::has_c) {
+        if (call_.dpeephole != nullptr) {
+          lists.c[n] = call_.tape.c + at * H_;
+          lists.c_prev[n] = places.before(call_.tape.c, call_.in.c0, H_, t, row);
+        }
+      }
       lists.step[n] = t;
       lists.row[n] = row;
       lists.pair[n] = k;
@@ -141,7 +147,7 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
       structure_.peephole_gradient(d, gate, unit, first);
     }
     if (norm) {
-      structure_.gain_gradient(d, norm_rows(1), row, call_.dln_ih_weight + row, first);
+      accumulate_products(d, norm_rows(1), row, call_.dln_ih_weight + row, first);
       d = pack_slice(own_slice, norm_rows(0), K, i * W, width);
     }
     if (call_.in.tokens != nullptr) {
@@ -157,7 +163,7 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
       d = Cell::splits ? pack_slice(own_slice, lists.da_h[phase], K, column, width) : da;
       if constexpr (Cell::splits) bias_gradients(d, row, first, {call_.db_hh, call_.dln_hh_bias});
       if (norm) {
-        structure_.gain_gradient(d, norm_rows(3), row, call_.dln_hh_weight + row, first);
+        accumulate_products(d, norm_rows(3), row, call_.dln_hh_weight + row, first);
         d = pack_slice(own_slice, norm_rows(2), K, column, width);
       }
       accumulate_weight(d, operand(operand_[phase], K, P_), call_.dw_hh + row * P_, first);
@@ -173,21 +179,16 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
                                               bool first) const {
   if (gate == Cell::C) return;
   const bool of_output = gate == Cell::O;
-  // Without zoneout c~ is c_t.
-  const bool recomputes = of_output && call_.in.variant.zoneout_c > 0;
   T* const dp = call_.dpeephole + (of_output ? Cell::peephole_o : gate) * H_ + unit;
+  // Without zoneout c~ is c_t.
+  if (!of_output || !(call_.in.variant.zoneout_c > 0)) {
+    accumulate_products(d, of_output ? lists.c : lists.c_prev, unit, dp, first);
+    return;
+  }
   accumulate_lines(d.depth, d.width, dp, first, [&](Index k, int v) {
-    const Index t = lists.step[k], row = lists.row[k];
-    T line[W];
-    const T* c = line;
-    if (recomputes) {
-      const GradRow<T> at_row = grad_row(places, t, row, lists.pair[k]);
-      pointwise_.fresh_cell(call_.in.variant, at_row, unit, line);
-    } else if (of_output) {
-      c = call_.tape.c + places.index(t, row) * H_ + unit;
-    } else {
-      c = places.before(call_.tape.c, call_.in.c0, H_, t, row) + unit;
-    }
+    T c[W];
+    const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
+    pointwise_.fresh_cell(call_.in.variant, row, unit, c);
     return load(d.line(k) + v * lanes<T>) * load_line(c, v, d.width);
   });
 }

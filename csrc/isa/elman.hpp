@@ -18,7 +18,7 @@ struct Elman {
                                      T* sums) {
     const Vec<T> a = at.load(sums);
     const Vec<T> h = rule.candidate(a);
-    if constexpr (save) at.store(row.gates, rule.taped(a, h));
+    if constexpr (save) at.store(row.gates, rule.taped_candidate(a, h));
     rule.template settle<false>(at, row, h);
   }
 

@@ -89,6 +89,7 @@ class ForwardScan {
     u_ = take_if(phases_.projects, B_ * H_);
     reset_h_ = Cell::phases > 1 ? carver.take<T>(B_ * H_) : nullptr;
     mask_.carve(call_.in, carver);
+    zoneout_.carve(call_.in, carver);
     for (T*& masked : masked_h_) masked = take_if(mask_.needed(call_.in.variant), B_ * P_);
     const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
     prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
@@ -254,6 +255,7 @@ class ForwardScan {
   bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
             Index window_first, const RowLists& lists) const {
     const Index n = rows.size();
+    zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     for (Index i = 0; i < n; ++i) {
       const Index row = places.rows.row(rows.first + i);
       lists.row[i] = step_row<save>(places, t, row);
@@ -435,6 +437,7 @@ class ForwardScan {
   T* fresh_ = nullptr;
   T* u_ = nullptr;  // [B, H] with a projection
   RecurrentMask<T> mask_;
+  ZoneoutMasks<T> zoneout_;
   T* masked_h_[3] = {};  // [B, P] each, with a mask: of h0, of even and of odd steps
   RowLists lists_{};     // [block, B] each, by units for each thread
   Index prepared_words_ = 0;

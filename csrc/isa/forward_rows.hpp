@@ -88,8 +88,8 @@ template <class Cell, class T, class Operand>
 template <bool save>
 void ForwardScan<Cell, T, Operand>::choose(const Places<T>& places, Index t, Index row,
                                            StepRow<T>& result) const {
-  const Variant<T>& variant = call_.in.variant;
-  if (variant.draws) result.key = row_key(variant.key, call_.in.first_step + t, row);
+  result.kept_h = zoneout_.of_h(row);
+  result.kept_c = zoneout_.of_c(row);
   const Index before = places.time.before(t);
   if (phases_.projects) result.u = u_ + row * H_;
   if (phases_.full) {

@@ -124,6 +124,12 @@ PYRNN_INLINE void store_line(T* p, int v, int width, Vec<T> value) {
   }
 }
 
+template <class T>
+PYRNN_INLINE void copy_line(const T* from, T* to) {
+#pragma GCC unroll 4
+  for (int v = 0; v < panel_vectors; ++v) store(to + v * lanes<T>, load(from + v * lanes<T>));
+}
+
 // Up to four neighbouring panels as a tile sees them: worked out once for all tiles that pass over them,
 // since indexing takes as long as a dozen lines.
 template <class T>

@@ -23,7 +23,7 @@ void pack_slices(T* data, const T* const* rows, Index depth, Index column, Index
   constexpr Index W = panel_width<T>;
   for (Index k = 0; k < depth; ++k) {
     const T* const from = rows[k] + column;
-    for (Index s = 0; s < count; ++s) copy(from + s * W, data + (s * depth + k) * W, {0, W});
+    for (Index s = 0; s < count; ++s) copy_line(from + s * W, data + (s * depth + k) * W);
   }
 }
 
@@ -80,6 +80,22 @@ template <class T>
 __attribute__((noinline)) void accumulate_bias(const Slice<T>& d, T* db, bool first) {
   accumulate_lines(d.depth, d.width, db, first,
                    [&](Index k, int v) { return load(d.line(k) + v * lanes<T>); });
+}
+
+// to += sum_k d[k] x[k] unit by unit, of a gain or a peephole; x: rows, from whose `column` the slice's units
+// take theirs.
+template <class T>
+void accumulate_products(const Slice<T>& d, const T* const* x, Index column, T* to, bool first) {
+  const auto sum = [&](auto load_x) {
+    accumulate_lines(d.depth, d.width, to, first, [&](Index k, int v) {
+      return load(d.line(k) + v * lanes<T>) * load_x(x[k] + column, v);
+    });
+  };
+  if (d.width == panel_width<T>) {
+    sum([](const T* of, int v) { return load(of + v * lanes<T>); });
+  } else {
+    sum([&](const T* of, int v) { return load_line(of, v, d.width); });
+  }
 }
 
 // Rows of x or of a gradient, as an operand: B[k][n] = rows[k][n].

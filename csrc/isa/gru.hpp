@@ -30,14 +30,14 @@ struct Gru : TapedHidden {
       at.store(sums + W, z);
       at.store(sums + 2 * W, r * q + at.load(sums + 2 * W));
       if constexpr (save) {
-        at.store(row.gates, rule.taped(a_r, r));
-        at.store(row.gates + row.H, rule.taped(a_z, z));
+        at.store(row.gates, rule.taped_gate(a_r, r));
+        at.store(row.gates + row.H, rule.taped_gate(a_z, z));
         at.store(row.gates + 3 * row.H, q);
       }
     } else {
       const Vec<T> z = at.load(sums + W), a_n = at.load(sums + 2 * W);
       const Vec<T> n = rule.candidate(a_n);
-      if constexpr (save) at.store(row.gates + 2 * row.H, rule.taped(a_n, n));
+      if constexpr (save) at.store(row.gates + 2 * row.H, rule.taped_candidate(a_n, n));
       rule.template settle<save>(at, row, gru_blend<T>(z, n, at.load(row.h_prev)));
     }
   }
@@ -78,13 +78,13 @@ struct GruResetBefore : GatedHidden {
       const Vec<T> a_r = at.load(sums);
       const Vec<T> r = rule.gate(a_r);
       at.store(row.reset_h, r * at.load(row.operand));
-      if constexpr (save) at.store(row.gates, rule.taped(a_r, r));
+      if constexpr (save) at.store(row.gates, rule.taped_gate(a_r, r));
     } else {
       const Vec<T> a_z = at.load(sums + W), a_n = at.load(sums + 2 * W);
       const Vec<T> z = rule.gate(a_z), n = rule.candidate(a_n);
       if constexpr (save) {
-        at.store(row.gates + row.H, rule.taped(a_z, z));
-        at.store(row.gates + 2 * row.H, rule.taped(a_n, n));
+        at.store(row.gates + row.H, rule.taped_gate(a_z, z));
+        at.store(row.gates + 2 * row.H, rule.taped_candidate(a_n, n));
       }
       rule.template settle<save>(at, row, gru_blend<T>(z, n, at.load(row.h_prev)));
     }

@@ -36,24 +36,23 @@ struct LstmCell {
       const Vec<T> a_g = at.load(sums + C * W);
       const Vec<T> g = rule.candidate(a_g);
       const Vec<T> fresh = rule.clip_cell(f * c_prev + product<T>(i, g));
-      at.store(row.c, rule.settle_cell(at, row, fresh, c_prev, coupled ? nullptr : sums));
+      at.store(row.c, rule.settle_cell(at, row, fresh, c_prev));
       if constexpr (!Rule::plain) {
         at.store(sums + C * W, fresh);
         if (row.fresh != nullptr) at.store(row.fresh, fresh);
       }
       if constexpr (save) {
-        if constexpr (!coupled) at.store(row.gates, rule.taped(a_i, i));
-        at.store(row.gates + F * H, rule.taped(a_f, f));
-        at.store(row.gates + C * H, rule.taped(a_g, g));
+        if constexpr (!coupled) at.store(row.gates, rule.taped_gate(a_i, i));
+        at.store(row.gates + F * H, rule.taped_gate(a_f, f));
+        at.store(row.gates + C * H, rule.taped_candidate(a_g, g));
       }
     } else {
       const Vec<T> fresh = at.load(Rule::plain ? row.c : sums + C * W);
       const Vec<T> a_o = rule.with_peephole(at, H, peephole_o, at.load(sums + O * W), fresh);
       const Vec<T> o = rule.gate(a_o);
       const Vec<T> seen = rule.norms_cell ? at.load(sums + F * W) : fresh;
-      // The block of i is free by now, and holds what zoneout keeps of h.
-      rule.hand_on(at, row, product<T>(o, rule.output(seen)), coupled ? nullptr : sums);
-      if constexpr (save) at.store(row.gates + O * H, rule.taped(a_o, o));
+      rule.hand_on(at, row, product<T>(o, rule.output(seen)));
+      if constexpr (save) at.store(row.gates + O * H, rule.taped_gate(a_o, o));
     }
   }
 
@@ -99,22 +98,21 @@ struct LstmCell {
   };
   template <class T, class Rule, class At>
   static PYRNN_INLINE Outer<T> through_output(const Rule& rule, const At& at, const GradRow<T>& row,
-                                              Vec<T> seen_cell, const Kept<T>& kept) {
+                                              Vec<T> seen_cell) {
     const Opened<T> o = rule.open_gate(at.load(row.gates + O * row.H));
     const Opened<T> out = rule.open_output(seen_cell);
-    const Vec<T> du = rule.take_back(at, row, kept);
+    const Vec<T> du = rule.take_back(at, row);
     return {product<T>(product<T>(du, out.value), o.slope), du * rounded(o.value * out.slope)};
   }
 
   // And of the others, from those.
   template <class T, class Rule, class At>
   static PYRNN_INLINE void through_cell(const Rule& rule, const At& at, const GradRow<T>& row,
-                                        T* da, const Inner<T>& in, const Kept<T>& kept,
-                                        Vec<T> d_fresh, Vec<T> da_o) {
+                                        T* da, const Inner<T>& in, Vec<T> d_fresh, Vec<T> da_o) {
     constexpr int W = panel_width<T>;
     const Index H = row.H;
     const auto& [i, f, g, c_prev, sum] = in;
-    const Unsettled<T> dc_t = rule.unsettle_cell(at, row, kept);
+    const Unsettled<T> dc_t = rule.unsettle_cell(at, row);
     Vec<T> dc = d_fresh + dc_t.fresh;
     dc = rule.through_clip(sum, rule.with_peephole(at, H, peephole_o, dc, da_o));
     const Vec<T> by_f = coupled ? c_prev - g.value : c_prev;
@@ -136,10 +134,9 @@ struct LstmCell {
   static PYRNN_INLINE void pointwise_backward(const Rule& rule, const At& at, const GradRow<T>& row,
                                               T* da, T*) {
     const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
-    const Kept<T> kept = rule.kept_of_both(at, row.key);
-    const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum), kept);
+    const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum));
     at.store(da + O * panel_width<T>, out.da_o);
-    through_cell<T>(rule, at, row, da, in, kept, out.d_seen, out.da_o);
+    through_cell<T>(rule, at, row, da, in, out.d_seen, out.da_o);
   }
 
   // The same, cut where something stands between the stages.
@@ -148,14 +145,13 @@ struct LstmCell {
                                           T* da) {
     T* const of_o = da + O * panel_width<T>;
     const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
-    const Kept<T> kept = rule.kept_of_both(at, row.key);
     if constexpr (stage == 1) {
-      const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum), kept);
+      const Outer<T> out = through_output<T>(rule, at, row, seen<T>(rule, at, row, in.sum));
       at.store(of_o, out.da_o);
       at.store(rule.norms_cell ? row.dn : row.d_fresh, out.d_seen);
       if (row.d_output != nullptr) at.store(row.d_output, out.da_o);
     } else {
-      through_cell<T>(rule, at, row, da, in, kept, at.load(row.d_fresh), at.load(of_o));
+      through_cell<T>(rule, at, row, da, in, at.load(row.d_fresh), at.load(of_o));
     }
   }
 

@@ -22,10 +22,10 @@ struct Mgu : GatedHidden {
       const Vec<T> f = rule.gate(a);
       at.store(sums, f);
       at.store(row.reset_h, f * at.load(row.operand));
-      if constexpr (save) at.store(row.gates, rule.taped(a, f));
+      if constexpr (save) at.store(row.gates, rule.taped_gate(a, f));
     } else {
       const Vec<T> f = at.load(sums), n = rule.candidate(a), h_prev = at.load(row.h_prev);
-      if constexpr (save) at.store(row.gates + row.H, rule.taped(a, n));
+      if constexpr (save) at.store(row.gates + row.H, rule.taped_candidate(a, n));
       rule.template settle<save>(at, row, f * (n - h_prev) + h_prev);
     }
   }

@@ -136,16 +136,25 @@ constexpr Pointwise<T> make_pointwise() {
       all.forward[phase][stage] = &forward_pointwise<Cell, Rule, phase, stage, false, T>;
       all.taped[phase][stage] = &forward_pointwise<Cell, Rule, phase, stage, true, T>;
     });
-    all.backward[phase] = &backward_pointwise<Cell, Rule, phase, T>;
+    if constexpr (!Cell::has_c || Rule::plain) {
+      all.backward[phase] = &backward_pointwise<Cell, Rule, phase, T>;
+    }
     all.operand[phase] = &operand_lines<Cell, Rule, phase, T>;
     return true;
   });
   if constexpr (Cell::has_c && !Rule::plain) {
-    all.settle = &settle_rows<Rule, T>;
-    all.fresh_cell = &fresh_cell_line<Cell, Rule, T>;
-    all.output = &output_line<Cell, Rule, T>;
-    all.backward_stages[0] = &backward_stage<Cell, Rule, 0, T>;
-    all.backward_stages[1] = &backward_stage<Cell, Rule, 1, T>;
+    // What several features have to come together for is compiled once.
+    using Any = Chosen<T>;
+    all.settle = &settle_rows<Any, T>;
+    all.fresh_cell = &fresh_cell_line<Cell, Any, T>;
+    all.output = &output_line<Cell, Any, T>;
+    // Layer norm stands between the stages of the way back, which is cut for it alone.
+    constexpr bool norm = std::is_same_v<Rule, Chosen<T, Features::norm>>;
+    using Staged = std::conditional_t<norm, Rule, Any>;
+    using Whole = std::conditional_t<norm, Any, Rule>;
+    all.backward[0] = &backward_pointwise<Cell, Whole, 0, T>;
+    all.backward_stages[0] = &backward_stage<Cell, Staged, 0, T>;
+    all.backward_stages[1] = &backward_stage<Cell, Staged, 1, T>;
   }
   return all;
 }
@@ -155,10 +164,30 @@ constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
 
 template <class Cell, class T>
 PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
-  if constexpr (Cell::has_c) {
-    if (only_norms(variant)) return pointwise_with<Cell, Normed<T>, T>;
+  if (!variant.plain) {
+    // Each set adds to the package's size: the commonest variants have one without any branch, those made of
+    // what is `simple` one with few, and all others share one.
+    if constexpr (Cell::has_c) {
+      const unsigned features = Features::of(variant);
+      if (features == Features::norm) return pointwise_with<Cell, Chosen<T, Features::norm>, T>;
+      if constexpr (Cell::gates == 4 && std::is_same_v<T, float> && lanes<T> >= 8) {
+        switch (features) {
+          case Features::peephole:
+            return pointwise_with<Cell, Chosen<T, Features::peephole>, T>;
+          case Features::zoneout:
+            return pointwise_with<Cell, Chosen<T, Features::zoneout>, T>;
+          case Features::clip:
+            return pointwise_with<Cell, Chosen<T, Features::clip>, T>;
+          default:
+            break;
+        }
+      }
+      if ((features & ~Features::simple) == 0) {
+        return pointwise_with<Cell, Chosen<T, Features::simple>, T>;
+      }
+    }
+    return pointwise_with<Cell, Chosen<T>, T>;
   }
-  if (!variant.plain) return pointwise_with<Cell, Chosen<T>, T>;
   // Elman's relu is as plain as its tanh.
   if constexpr (Cell::gates == 1) {
     if (variant.activation.kind == ActivationKind::relu) {

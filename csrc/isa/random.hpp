@@ -37,35 +37,60 @@ struct Words {
   V first, second;
 };
 
-template <class V>
-PYRNN_INLINE Words<V> threefry(const std::uint32_t (&key)[2], Words<V> x) {
+// n counters: each is a chain of 60 operations that wait for one another, so several run beside each other.
+template <class V, int n>
+PYRNN_INLINE void threefry(const std::uint32_t (&key)[2], Words<V> (&words)[n]) {
   constexpr int rounds = 13;
   constexpr int rotation[] = {13, 15, 26, 6, 17, 29, 16, 24};
   const std::uint32_t keys[] = {key[0], key[1], 0x1BD11BDAu ^ key[0] ^ key[1]};
-  x.first = low_word(x.first + keys[0]);
-  x.second = low_word(x.second + keys[1]);
+  const auto add = [&](std::uint32_t first, std::uint32_t second) {
+#pragma GCC unroll 4
+    for (int i = 0; i < n; ++i) {
+      words[i].first = low_word(words[i].first + first);
+      words[i].second = low_word(words[i].second + second);
+    }
+  };
+  add(keys[0], keys[1]);
 #pragma GCC unroll 16
   for (int r = 0; r < rounds; ++r) {
-    x.first = low_word(x.first + x.second);
     const int left = rotation[r % 8];
-    x.second = low_word((x.second << left) | (x.second >> (32 - left))) ^ x.first;
+#pragma GCC unroll 4
+    for (int i = 0; i < n; ++i) {
+      V& first = words[i].first;
+      V& second = words[i].second;
+      first = low_word(first + second);
+      second = low_word((second << left) | (second >> (32 - left))) ^ first;
+    }
     if (r % 4 != 3) continue;
     const int next = r / 4 + 1;
-    x.first = low_word(x.first + keys[next % 3]);
-    x.second = low_word(x.second + (keys[(next + 1) % 3] + static_cast<std::uint32_t>(next)));
+    add(keys[next % 3], keys[(next + 1) % 3] + static_cast<std::uint32_t>(next));
   }
-  return x;
 }
 
-// The key of one row at one step, from that of the call.
+// Of a layer in one direction for the whole call; from that, of a row at a step.
+struct CallKey {
+  std::uint32_t words[2];
+};
 struct RowKey {
   std::uint32_t words[2];
 };
 
-PYRNN_INLINE RowKey row_key(const std::uint32_t (&key)[2], Index step, Index row) {
-  const auto drawn = threefry<std::uint32_t>(
-      key, {static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(row)});
-  return {{drawn.first, drawn.second}};
+template <class Key>
+PYRNN_INLINE Key drawn_key(const std::uint32_t (&from)[2], std::uint32_t first,
+                           std::uint32_t second) {
+  Words<std::uint32_t> drawn[] = {{first, second}};
+  threefry(from, drawn);
+  return {{drawn[0].first, drawn[0].second}};
+}
+
+inline CallKey call_key(const MaskKey& key) {
+  const std::uint32_t seed[] = {static_cast<std::uint32_t>(key.seed),
+                                static_cast<std::uint32_t>(key.seed >> 32)};
+  return drawn_key<CallKey>(seed, key.layer, key.direction);
+}
+PYRNN_INLINE RowKey row_key(const CallKey& key, Index step, Index row) {
+  return drawn_key<RowKey>(key.words, static_cast<std::uint32_t>(step),
+                           static_cast<std::uint32_t>(row));
 }
 
 template <class T, int... Lane>
@@ -74,11 +99,17 @@ PYRNN_INLINE WordVec<T> units_from(Index unit, std::integer_sequence<int, Lane..
   return WordVec<T>{static_cast<Word>(Lane)...} + static_cast<Word>(unit);
 }
 
-// Two words for each unit that `at` stands on; `purpose` tells one use of a key from another.
-template <class T, class At>
-PYRNN_INLINE Words<WordVec<T>> draw(const RowKey& key, const At& at, std::uint32_t purpose) {
-  const auto units = units_from<T>(at.unit, std::make_integer_sequence<int, lanes<T>>());
-  return threefry<WordVec<T>>(key.words, {units, WordVec<T>{} + purpose});
+// Two words for each unit of n vectors from `unit` on; `purpose` tells one use of a key from another.
+template <class T, int n>
+PYRNN_INLINE void draw(const RowKey& key, Index unit, std::uint32_t purpose,
+                       Words<WordVec<T>> (&words)[n]) {
+#pragma GCC unroll 4
+  for (int v = 0; v < n; ++v) {
+    words[v].first =
+        units_from<T>(unit + v * lanes<T>, std::make_integer_sequence<int, lanes<T>>());
+    words[v].second = WordVec<T>{} + purpose;
+  }
+  threefry(key.words, words);
 }
 
 // Whether a word is one of the `probability` of all words: it is below probability * 2^32.

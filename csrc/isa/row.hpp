@@ -1,7 +1,7 @@
 // One row (sequence) at one step, as the pointwise part of a cell meets it.
 #pragma once
 
-#include "random.hpp"
+#include "vec.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -22,7 +22,8 @@ struct StepRow {
   T* reset_h;        // [H] r * operand of the reset-before GRU
   T* masked_h;       // [P] h as the next step's W_hh sees it, null without recurrent dropout
   const T* mask;     // [P] of recurrent dropout, or null
-  RowKey key;        // of its masks
+  const T* kept_h;   // [P] the part of h_prev that zoneout keeps, 0 or 1, or null
+  const T* kept_c;   // [H] and that of c_prev
 };
 
 template <class T>
@@ -46,7 +47,8 @@ struct GradRow {
   T* d_fresh;       // [H] gradient of c~ on the side of the output
   T* d_output;      // [H] out: da_o
   T* d_cell;        // [H] or, before it, [H] of i, out: da_f
-  RowKey key;
+  const T* kept_h;  // as in StepRow
+  const T* kept_c;
 };
 
 // One row of the tape, at the step whose h is wanted.

@@ -265,21 +265,6 @@ struct StructureBackward {
     }
   }
 
-  // Of a gain; x: rows of x^, of which the slice takes columns from `column` on.
-  static void gain_gradient(const Slice<T>& d, const T* const* x, Index column, T* dgain,
-                            bool first) {
-    const auto sum = [&](auto load_x) {
-      accumulate_lines(d.depth, d.width, dgain, first, [&](Index k, int v) {
-        return load(d.line(k) + v * lanes<T>) * load_x(x[k] + column, v);
-      });
-    };
-    if (d.width == W) {
-      sum([](const T* of, int v) { return load(of + v * lanes<T>); });
-    } else {
-      sum([&](const T* of, int v) { return load_line(of, v, d.width); });
-    }
-  }
-
   // dW_hr and the layer norm of c~, in a worker's part; slice: room for K lines. To be called last: it takes
   // the worker's rows.
   void own_gradients(int index, int count, T* slice, const Index* pair, Index K, bool first) const {
@@ -305,7 +290,7 @@ struct StructureBackward {
         const int width = static_cast<int>(min(H - p * W, W));
         const Slice<T> d = pack_slice(slice, rows, K, p * W, width);
         accumulate_bias(d, call->dln_c_bias + p * W, first);
-        gain_gradient(d, x, p * W, call->dln_c_weight + p * W, first);
+        accumulate_products(d, x, p * W, call->dln_c_weight + p * W, first);
       }
     }
   }

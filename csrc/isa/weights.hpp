@@ -90,7 +90,9 @@ struct Weights {
   PYRNN_INLINE void start_sums(T* sums, Range panels) const {
     if constexpr (C == G) return;
     for (Index p = panels.first; p < panels.last; ++p) {
-      copy(bias, sums, {(p * C + G) * W, (p + 1) * C * W});
+      for (Index block = p * C + G; block < (p + 1) * C; ++block) {
+        copy_line(bias + block * W, sums + block * W);
+      }
     }
   }
 

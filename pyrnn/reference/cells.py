@@ -89,7 +89,7 @@ class Cell(NamedTuple):
 def elman_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
     a = a_x[0] + a_h[0]
     h = rule.candidate(a)
-    return Forward(rule.taped((a,), (h,)), h)
+    return Forward((rule.taped_candidate(a, h),), h)
 
 
 def elman_pointwise_backward(
@@ -119,7 +119,13 @@ def lstm_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before)
     c = rule.clip_cell(f * c_prev + i * g)
     a_o = rule.with_peephole(-1, a_o, c)
     o = rule.gate(a_o)
-    taped = rule.taped((*a_i, a_f, a_g, a_o), (*gates_i, f, g, o))
+    taped_i = [rule.taped_gate(a, gate) for a, gate in zip(a_i, gates_i, strict=True)]
+    taped = (
+        *taped_i,
+        rule.taped_gate(a_f, f),
+        rule.taped_candidate(a_g, g),
+        rule.taped_gate(a_o, o),
+    )
     return Forward(taped, o * rule.output(c), c)
 
 
@@ -177,7 +183,7 @@ def gru_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) 
     q = a_h[2]
     a_n = a_x[2] + r * q
     n = rule.candidate(a_n)
-    taped = rule.taped((a_r, a_z, a_n), (r, z, n))
+    taped = (rule.taped_gate(a_r, r), rule.taped_gate(a_z, z), rule.taped_candidate(a_n, n))
     return Forward((*taped, q), (1 - z) * n + z * before.h_prev)
 
 
@@ -198,7 +204,7 @@ def gru_pointwise_backward(
 def gru_gates_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
     a_r, a_z = a_x[0] + a_h[0], a_x[1] + a_h[1]
     r, z = rule.gate(a_r), rule.gate(a_z)
-    return Forward(rule.taped((a_r, a_z), (r, z)), r * before.operand)
+    return Forward((rule.taped_gate(a_r, r), rule.taped_gate(a_z, z)), r * before.operand)
 
 
 def gru_gates_pointwise_backward(
@@ -217,7 +223,7 @@ def gru_candidate_pointwise(
     z = rule.open_gate(gates[1]).value
     a_n = a_x[0] + a_h[0]
     n = rule.candidate(a_n)
-    return Forward(rule.taped((a_n,), (n,)), (1 - z) * n + z * before.h_prev)
+    return Forward((rule.taped_candidate(a_n, n),), (1 - z) * n + z * before.h_prev)
 
 
 def gru_candidate_pointwise_backward(
@@ -239,7 +245,7 @@ def _reset_operand(rule: Rule, step: Step) -> Array:
 def mgu_pointwise(rule: Rule, a_x: Gates, a_h: Gates, _: Gates, before: Before) -> Forward:
     a_f = a_x[0] + a_h[0]
     f = rule.gate(a_f)
-    return Forward(rule.taped((a_f,), (f,)), f * before.operand)
+    return Forward((rule.taped_gate(a_f, f),), f * before.operand)
 
 
 def mgu_pointwise_backward(
@@ -256,7 +262,7 @@ def mgu_candidate_pointwise(
     f = rule.open_gate(gates[0]).value
     a_n = a_x[0] + a_h[0]
     n = rule.candidate(a_n)
-    return Forward(rule.taped((a_n,), (n,)), (1 - f) * before.h_prev + f * n)
+    return Forward((rule.taped_candidate(a_n, n),), (1 - f) * before.h_prev + f * n)
 
 
 def mgu_candidate_pointwise_backward(

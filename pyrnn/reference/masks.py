@@ -75,7 +75,7 @@ def drop(x: Array, key: tuple[int, int, int], p: float) -> Array:
     return y
 
 
-@lru_cache(maxsize=64)  # backward asks again
+@lru_cache(maxsize=64)  # every step asks
 def call_key(key: tuple[int, int, int]) -> tuple[int, int]:
     """The two words that stand for (seed, layer, direction)."""
     seed, layer, direction = key

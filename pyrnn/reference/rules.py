@@ -9,7 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..tape import Array
-from ..variants import NONLINEARITIES, TANH, VARIANT_ARRAYS, Activation, Variant, tapes_sums
+from ..variants import (
+    CLIP_MARK,
+    NONLINEARITIES,
+    TANH,
+    VARIANT_ARRAYS,
+    Activation,
+    Variant,
+    tapes_sums,
+)
 from . import masks
 from .activations import Opened, opened, sigmoid_slope, tanh_slope
 from .norm import normalise, normalise_backward
@@ -25,6 +33,7 @@ class Rule:
         plain = Variant(activation=NONLINEARITIES.get(cell, TANH))
         self.variant = plain if variant is None else variant
         self.tapes_sums = tapes_sums(cell, variant)
+        self.marks = self.variant.clip > 0 and not self.tapes_sums
         arrays = {name: getattr(self.variant, name) for name in VARIANT_ARRAYS}
         self.grads = {
             f"d{name}": np.zeros_like(array, order="C")
@@ -32,7 +41,8 @@ class Rule:
             if array is not None
         }
 
-    # Activations. With `tapes_sums` the tape has a, else the activation of a.
+    # Activations. With `tapes_sums` the tape has a, else the activation of a. That of a clipped a
+    # is marked: a gate is not below 0, and a candidate not above 1.
 
     def gate(self, a: Array) -> Array:
         return opened(self.variant.gate_activation, self._clipped(a)).value
@@ -40,17 +50,31 @@ class Rule:
     def candidate(self, a: Array) -> Array:
         return opened(self.variant.activation, self._clipped(a)).value
 
-    def taped(self, sums: tuple[Array, ...], values: tuple[Array, ...]) -> tuple[Array, ...]:
-        return sums if self.tapes_sums else values
+    def taped_gate(self, a: Array, value: Array) -> Array:
+        if self.marks:
+            return np.where(self._beyond(a), -value, value)
+        return a if self.tapes_sums else value
+
+    def taped_candidate(self, a: Array, value: Array) -> Array:
+        if self.marks:
+            return np.where(self._beyond(a), CLIP_MARK * value, value)
+        return a if self.tapes_sums else value
 
     def open_gate(self, taped: Array) -> Opened:
         if self.tapes_sums:
             return self._open_sum(self.variant.gate_activation, taped)
+        if self.marks:
+            value = np.abs(taped)
+            return Opened(value, np.where(taped < 0, 0, sigmoid_slope(value)))
         return Opened(taped, sigmoid_slope(taped))
 
     def open_candidate(self, taped: Array) -> Opened:
         if self.tapes_sums:
             return self._open_sum(self.variant.activation, taped)
+        if self.marks:
+            marked = np.abs(taped) > 1
+            value = np.where(marked, taped / CLIP_MARK, taped)
+            return Opened(value, np.where(marked, 0, tanh_slope(value)))
         return Opened(taped, tanh_slope(taped))
 
     def through_candidate(self, taped: Array, d: Array) -> Array:
@@ -61,8 +85,11 @@ class Rule:
     def _open_sum(self, activation: Activation, a: Array) -> Opened:
         value, slope = opened(activation, self._clipped(a))
         if self.variant.clip > 0:
-            slope = np.where(np.abs(a) > self.variant.clip, 0, slope)
+            slope = np.where(self._beyond(a), 0, slope)
         return Opened(value, slope)
+
+    def _beyond(self, a: Array) -> Array:
+        return np.asarray(np.abs(a) > self.variant.clip)
 
     def _clipped(self, a: Array) -> Array:
         clip = self.variant.clip
