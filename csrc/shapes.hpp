@@ -110,7 +110,7 @@ struct Inputs {
 // What forward saves for backward.
 template <class T>
 struct Tape {
-  T* gates;  // [T, B, C*H] after their activation, or sums: variant.tapes_sums
+  T* gates;  // [T, B, C*H] after their activation, marked where clipped, or sums: variant.tapes_sums
   T* h;      // [T, B, P], GRU, and variants whose h_t the gates do not tell; else null
   T* c;      // [T, B, H], LSTM only
   // Layer norm, else null: the normalised W_ih x and W_hh h before gain and bias, and of both

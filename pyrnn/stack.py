@@ -332,8 +332,9 @@ class Recurrent(Module, Stacked, Generic[State]):
         draws = self._training is not None and self._training.key is not None
         if not draws and (self.dropout == 0.0 or self.num_layers == 1):
             return None
-        # One draw, which NumPy makes under a lock: threads may share the layer.
-        return int(self.rng.integers(2**63))
+        # One draw, which NumPy makes under a lock: threads may share the layer. Of its 53 bits; an
+        # integer of more takes NumPy ten times as long.
+        return int(self.rng.random() * 2.0**53)
 
     def _named(
         self,

@@ -105,11 +105,12 @@ __attribute__((noinline)) Moments<T> moments(const T* row, Index H) {
   return {mean, T(1) / std::sqrt(squares / n + T(norm_eps))};
 }
 
-// sums += gain x^ in some panels, x^ the normalised blocks of the row `raw`, which `norm` [count, H] keeps
-// with `save`. All rows have the same blocks.
+// sums = base + gain x^ in some panels, x^ the normalised blocks of the row `raw`, which `norm` [count, H]
+// keeps with `save`. All rows have the same blocks; base may be sums.
 template <class Blocks, bool save, class T>
 __attribute__((noinline)) void add_normalised(const T* raw, const Moments<T>& m, const T* gain,
-                                              Index H, Range panels, T* sums, T* norm) {
+                                              Index H, Range panels, const T* base, T* sums,
+                                              T* norm) {
   const Vec<T> mean = splat(m.mean), rstd = splat(m.rstd);
   for_units<T>(panels, H, [&](const auto& at, Index p) {
     const auto place = [&](auto* row, int i) {
@@ -118,7 +119,7 @@ __attribute__((noinline)) void add_normalised(const T* raw, const Moments<T>& m,
 #pragma GCC unroll 4
     for (int i = 0; i < Blocks::count; ++i) {
       const Vec<T> x = (at.load(place(raw, i)) - mean) * rstd;
-      at.store(place(sums, i), at.load(place(gain, i)) * x + at.load(place(sums, i)));
+      at.store(place(sums, i), at.load(place(gain, i)) * x + at.load(place(base, i)));
       if constexpr (save) at.store(norm + i * H, x);
     }
   });

@@ -105,11 +105,12 @@ struct Structure {
   // sums = bias + gain_ih x^ of the row `raw` that W_ih x made, then += gain_hh x^ of W_hh h. Both return
   // 1 / sqrt(var + eps).
   T add_input(const T* raw, Range panels, T* sums, T* norm_ih) const {
-    copy(bias, sums, {panels.first * C * W, panels.last * C * W});
-    return add<InputBlocks<Cell>>(raw, gain_ih, panels, sums, norm_ih);
+    // Where W_ih x reaches every block, the bias is added on the way.
+    if constexpr (C > G) copy(bias, sums, {panels.first * C * W, panels.last * C * W});
+    return add<InputBlocks<Cell>>(raw, gain_ih, panels, C > G ? sums : bias, sums, norm_ih);
   }
   T add_hidden(const T* raw, Range panels, T* sums, T* norm_hh) const {
-    return add<HiddenBlocks<Cell>>(raw, gain_hh, panels, sums, norm_hh);
+    return add<HiddenBlocks<Cell>>(raw, gain_hh, panels, sums, sums, norm_hh);
   }
 
   void add_cell_peepholes(Index n, const StepRow<T>* rows, const T** a, T* const* sums,
@@ -157,11 +158,11 @@ struct Structure {
 
  private:
   template <class Blocks>
-  T add(const T* raw, const T* gain, Range panels, T* sums, T* norm_of) const {
+  T add(const T* raw, const T* gain, Range panels, const T* base, T* sums, T* norm_of) const {
     const Moments<T> m = moments<Blocks>(raw, H);
     const auto add_to =
         norm_of == nullptr ? &add_normalised<Blocks, false, T> : &add_normalised<Blocks, true, T>;
-    add_to(raw, m, gain, H, panels, sums, norm_of);
+    add_to(raw, m, gain, H, panels, base, sums, norm_of);
     return m.rstd;
   }
 };

@@ -141,17 +141,22 @@ struct StructureBackward {
 
   // --- the walk ------------------------------------------------------------------------------------------
 
-  // x^ of c~ of a row, ahead of the walk: it does not wait for any gradient.
+  // x^ of c~ of a row, ahead of the walk: it does not wait for any gradient. Without zoneout c~ is c_t.
   void normalise_cell(const Pointwise<T>& functions, const GradRow<T>& row, Index k) const {
     const Index H = phases.H;
     T* const x = cell_x + k * size_of(H);
-    for (Index unit = 0; unit < H; unit += W) {
-      functions.fresh_cell(call->in.variant, row, unit, x + unit);
+    const T* fresh_c = row.c;
+    if (call->in.variant.zoneout_c > 0) {
+      for (Index unit = 0; unit < H; unit += W) {
+        functions.fresh_cell(call->in.variant, row, unit, x + unit);
+      }
+      fresh_c = x;
     }
-    const Moments<T> m = moments<OneBlock<1, 0>>(x, H);
+    const Moments<T> m = moments<OneBlock<1, 0>>(fresh_c, H);
     cell_rstd[k] = m.rstd;
-    for_lanes<T>(
-        0, H, [&](const auto& at) { at.store(x, (at.load(x) - splat(m.mean)) * splat(m.rstd)); });
+    for_lanes<T>(0, H, [&](const auto& at) {
+      at.store(x, (at.load(fresh_c) - splat(m.mean)) * splat(m.rstd));
+    });
   }
 
   // dh_t of a row becomes dh~ and what zoneout kept of it.
