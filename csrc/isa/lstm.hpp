@@ -164,14 +164,14 @@ struct LstmCell {
   // u of a row, which a projection multiplied.
   template <class T, class Rule, class At>
   static PYRNN_INLINE Vec<T> output(const Rule& rule, const At& at, const GradRow<T>& row) {
-    const Inner<T> in = inner<T>(rule, at, row.H, row.gates, row.c_prev);
     const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
-    return product<T>(o, rule.output(seen<T>(rule, at, row, in.sum)));
+    return product<T>(o, rule.output(seen<T>(rule, at, row, fresh_cell<T>(rule, at, row))));
   }
 
-  // c~ of a row, which the peephole of o saw.
+  // c~ of a row, which the peephole of o saw: c_t, unless zoneout came between.
   template <class T, class Rule, class At>
   static PYRNN_INLINE Vec<T> fresh_cell(const Rule& rule, const At& at, const GradRow<T>& row) {
+    if (!rule.zones_c()) return at.load(row.c);
     return rule.clip_cell(inner<T>(rule, at, row.H, row.gates, row.c_prev).sum);
   }
 };

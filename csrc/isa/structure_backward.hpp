@@ -237,10 +237,11 @@ struct StructureBackward {
     const Variant<T>& variant = call->in.variant;
     const auto pack_lines = [&](T* data, auto line) {
       const Panels<T> b = operand(data, K, phases.H);
-      for (Index p = panels.first; p < panels.last; ++p) {
-        T* to = b.panel(p);
-        const Index next = b.line_step(p);
-        for (Index k = 0; k < K; ++k, to += next) line(row(k), p * W, to);
+      for (Index k = 0; k < K; ++k) {
+        const GradRow<T> at = row(k);
+        for (Index p = panels.first; p < panels.last; ++p) {
+          line(at, p * W, b.panel(p) + k * b.line_step(p));
+        }
       }
     };
     if (phases.projects) {

@@ -97,8 +97,8 @@ struct PlainRelu : Plain<T> {
 struct Features {
   static constexpr unsigned activations = 1, clip = 2, cell_clip = 4, peephole = 8, norm = 16,
                             zoneout = 32, mask = 64, matrices = 128, every = 255;
-  // What needs no call of a function and nothing but the unit itself.
-  static constexpr unsigned simple = clip | cell_clip | peephole | zoneout | mask;
+  // What needs no call of a function and nothing of other units.
+  static constexpr unsigned simple = clip | cell_clip | peephole | zoneout | mask | matrices;
 
   template <class T>
   static unsigned of(const Variant<T>& v) {
