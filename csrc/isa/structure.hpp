@@ -105,9 +105,9 @@ struct Structure {
   // sums = bias + gain_ih x^ of the row `raw` that W_ih x made, then += gain_hh x^ of W_hh h. Both return
   // 1 / sqrt(var + eps).
   T add_input(const T* raw, Range panels, T* sums, T* norm_ih) const {
-    // Where W_ih x reaches every block, the bias is added on the way.
+    // What W_ih x reaches takes its bias on the way.
     if constexpr (C > G) copy(bias, sums, {panels.first * C * W, panels.last * C * W});
-    return add<InputBlocks<Cell>>(raw, gain_ih, panels, C > G ? sums : bias, sums, norm_ih);
+    return add<InputBlocks<Cell>>(raw, gain_ih, panels, bias, sums, norm_ih);
   }
   T add_hidden(const T* raw, Range panels, T* sums, T* norm_hh) const {
     return add<HiddenBlocks<Cell>>(raw, gain_hh, panels, sums, sums, norm_hh);
