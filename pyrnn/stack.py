@@ -28,6 +28,9 @@ from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_sid
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
+#: The seeds of masks are the whole numbers below; each is one float64 of a generator.
+SEEDS = 2**53
+
 _PLAIN = frozenset(PLAIN)
 
 
@@ -334,7 +337,7 @@ class Recurrent(Module, Stacked, Generic[State]):
             return None
         # One draw, which NumPy makes under a lock: threads may share the layer. Of its 53 bits; an
         # integer of more takes NumPy ten times as long.
-        return int(self.rng.random() * 2.0**53)
+        return int(self.rng.random() * SEEDS)
 
     def _named(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._core import KeptWeights
 from ..layers import GRU, LSTM, RNN
-from ..stack import Recurrent
+from ..stack import SEEDS, Recurrent
 from ..tape import Array
 from ..variants import tapes_h
 
@@ -65,8 +65,8 @@ class _Seed:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def integers(self, _: int) -> int:
-        return self.seed
+    def random(self) -> float:
+        return self.seed / SEEDS  # exact, as the seeds are whole numbers below 2**53
 
 
 @lru_cache(maxsize=256)
