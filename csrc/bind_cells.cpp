@@ -113,18 +113,17 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
 }
 
 // x [T, B, columns] times the mask of dropout between layers.
-Array drop(const py::object& x_, const py::tuple& key_, double probability) {
+Array drop(const py::object& x_, const KeyWords& key, double probability) {
   const Array x = as_array("x", x_);
   check_float("x", x, "x", x);
   check_shape("x", x, {{"T"}, {"B"}, {"columns"}});
-  const MaskKey key = mask_key_of(key_);
   return with_dtype(x.itemsize() == 4, [&](auto zero) -> Array {
     using T = decltype(zero);
     const Array from = native(x);
     py::array_t<T> y = new_array<T>(shape_of(x));
     const Dropout<T> call{
-        x.shape(0),       x.shape(1), x.shape(2), static_cast<const T*>(from.data()),
-        y.mutable_data(), key,        probability};
+        x.shape(0),       x.shape(1),       x.shape(2), static_cast<const T*>(from.data()),
+        y.mutable_data(), mask_key_of(key), probability};
     {
       const py::gil_scoped_release without_gil;
       kernels().of<T>().drop(call);

@@ -53,9 +53,10 @@ inline Activation<double> activation_of(const py::handle& given) {
 }
 
 // (seed, layer, direction)
-inline MaskKey mask_key_of(const py::handle& given) {
-  const auto [seed, layer, direction] =
-      given.cast<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>>();
+using KeyWords = std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>;
+
+inline MaskKey mask_key_of(const KeyWords& words) {
+  const auto& [seed, layer, direction] = words;
   return {seed, layer, direction};
 }
 
@@ -77,7 +78,7 @@ inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::ob
   v.zoneout_h = number(4), v.zoneout_c = number(5), v.recurrent_dropout = number(6);
   if (!parts[7].is_none()) {
     v.draws = true;
-    v.key = mask_key_of(parts[7]);
+    v.key = mask_key_of(parts[7].cast<KeyWords>());
   }
   const bool own = v.activation.kind == ActivationKind::tanh ||
                    (cell.gates == 1 && v.activation.kind == ActivationKind::relu);

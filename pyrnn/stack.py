@@ -17,6 +17,7 @@ from . import _core
 from . import checkpoint as chunks
 from .backends import use_reference
 from .checks import checked_dtype, checked_integer, checked_number
+from .dropout import drawn_seed, drop
 from .frozen import Frozen
 from .initialisation import INITIALISATIONS, generator, starting_value
 from .kernel_variant import named_gradients, with_arrays
@@ -27,9 +28,6 @@ from .parameters import ARRAYS, PLAIN, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_side
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
-
-#: The seeds of masks are the whole numbers below; each is one float64 of a generator.
-SEEDS = 2**53
 
 _PLAIN = frozenset(PLAIN)
 
@@ -43,8 +41,10 @@ class Recurrent(Module, Stacked, Generic[State]):
 
     layer_norm = False
     peephole: str | None = None
-    # Of each part, where layers are made for one call each of weights that many calls read.
+    # Where layers are made for one call each: of each part, the weights that many calls read; and
+    # the seed of its masks, which else the layer draws.
     _kept: Sequence[_core.KeptWeights] | None = None
+    _given_seed: int | None = None
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Recurrent(Module, Stacked, Generic[State]):
                         dx += g.dx
             layer = group[0] // count
             if layer > 0 and dropout is not None and dx is not None:
-                dx = _drop(dx, layer, *dropout)
+                dx = drop(dx, layer, *dropout)
             dabove = dx
         return LayerGrads(
             {name: dparams[name] for name in self.params},
@@ -335,9 +335,7 @@ class Recurrent(Module, Stacked, Generic[State]):
         draws = self._training is not None and self._training.key is not None
         if not draws and (self.dropout == 0.0 or self.num_layers == 1):
             return None
-        # One draw, which NumPy makes under a lock: threads may share the layer. Of its 53 bits; an
-        # integer of more takes NumPy ten times as long.
-        return int(self.rng.random() * SEEDS)
+        return drawn_seed(self.rng) if self._given_seed is None else self._given_seed
 
     def _named(
         self,
@@ -377,7 +375,7 @@ class Recurrent(Module, Stacked, Generic[State]):
             layer = group[0] // count
             if layer > 0 and seed is not None and self.dropout > 0:
                 dropout = seed, self.dropout
-                x = _drop(x, layer, *dropout)
+                x = drop(x, layer, *dropout)
             passes = []
             for k in group:
                 states = zeros if first is None else [s[k] for s in first]
@@ -437,17 +435,3 @@ class Recurrent(Module, Stacked, Generic[State]):
             y = from_time_major(y, layout)
             made = LayerTape(self, (cast(CheckpointTape, tape),), layout, None)
         return y, self._join([s[: len(self._states)] for s in last], layout), made
-
-
-def _drop(array: Array, layer: int, seed: int, probability: float) -> Array:
-    """``array`` (T, B, S*P) times the mask of one layer: 0 with the probability, else
-    1 / (1 - probability).
-
-    A counter-based generator makes the mask, so that a backward pass can draw it again.
-    """
-    key = seed, layer, 0
-    if use_reference():
-        from .reference import masks
-
-        return masks.drop(array, key, probability)
-    return _core.drop(array, key, probability)

@@ -82,8 +82,9 @@ __attribute__((noinline)) void draw_kept(const RowKey& key, Range panels, const 
       keep(c, words[v].second, variant.zoneout_c);
     }
   };
-  constexpr int beside = panel_vectors > 4 ? panel_vectors : 4;
+  constexpr int beside = 4;  // as many draws as hide each other's waits
   constexpr Index together = beside / panel_vectors;
+  static_assert(together * panel_vectors == beside);
   Index p = panels.first;
   for (; p + together <= panels.last; p += together) {
     some(std::integral_constant<int, beside>(), p * W);

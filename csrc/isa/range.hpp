@@ -25,7 +25,7 @@ PYRNN_INLINE Range part(Index n, int index, int count, Index grain = 1) {
   return {min(n, grains * index / count * grain), min(n, grains * (index + 1) / count * grain)};
 }
 
-// These two stand in functions of their own: their loops, as vectors, would be a tenth of the package.
+// These two stand in functions of their own: their loops, as vectors, take room at each of many callers.
 template <class T>
 __attribute__((noinline)) void fill(T* row, Range range, T value) {
   for (Index i = range.first; i < range.last; ++i) row[i] = value;

@@ -15,6 +15,19 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+// Blocks of a row's sums that W_ih x does not reach start with their bias.
+template <class Cell, class T>
+PYRNN_INLINE void start_unreached(const T* bias, T* sums, Range panels) {
+  constexpr int C = Cell::columns;
+  constexpr Index W = panel_width<T>;
+  if constexpr (C == Cell::gates) return;
+  for (Index p = panels.first; p < panels.last; ++p) {
+    for (Index block = p * C + Cell::gates; block < (p + 1) * C; ++block) {
+      copy_line(bias + block * W, sums + block * W);
+    }
+  }
+}
+
 template <class Cell, class T>
 struct Structure {
   static constexpr int G = Cell::gates, C = Cell::columns;
@@ -105,8 +118,7 @@ struct Structure {
   // sums = bias + gain_ih x^ of the row `raw` that W_ih x made, then += gain_hh x^ of W_hh h. Both return
   // 1 / sqrt(var + eps).
   T add_input(const T* raw, Range panels, T* sums, T* norm_ih) const {
-    // What W_ih x reaches takes its bias on the way.
-    if constexpr (C > G) copy(bias, sums, {panels.first * C * W, panels.last * C * W});
+    start_unreached<Cell>(bias, sums, panels);
     return add<InputBlocks<Cell>>(raw, gain_ih, panels, bias, sums, norm_ih);
   }
   T add_hidden(const T* raw, Range panels, T* sums, T* norm_hh) const {

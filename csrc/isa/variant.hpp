@@ -205,7 +205,7 @@ struct Chosen {
   }
   PYRNN_INLINE Opened<T> open_candidate(Vec<T> taped) const {
     if (tapes_sums()) return open_sum<ActivationKind::tanh>(v.activation, taped);
-    if (!is(v.activation, ActivationKind::tanh) && v.activation.kind == ActivationKind::relu) {
+    if ((features & Features::activations) != 0 && v.activation.kind == ActivationKind::relu) {
       return {taped, select<T>(taped > Vec<T>{}, splat(T(1)), Vec<T>{})};
     }
     if (!clips()) return {taped, tanh_slope<T>(taped)};

@@ -86,14 +86,8 @@ struct Weights {
     }
   }
 
-  // Sums that W_ih x does not reach start with their bias.
   PYRNN_INLINE void start_sums(T* sums, Range panels) const {
-    if constexpr (C == G) return;
-    for (Index p = panels.first; p < panels.last; ++p) {
-      for (Index block = p * C + G; block < (p + 1) * C; ++block) {
-        copy_line(bias + block * W, sums + block * W);
-      }
-    }
+    start_unreached<Cell>(bias, sums, panels);
   }
 
   // sums = base + the column of W_ih that a one-hot vector would select.

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ..stack import SEEDS
 from . import passes
 from .admission import admit
 from .call import Call, call_of, restored
@@ -88,7 +87,7 @@ admit(OnKernels)
 
 def drawn_seed() -> int:
     """From PyTorch's generator, and only where masks are drawn."""
-    return int(torch.randint(SEEDS, ()))
+    return int(torch.randint(2**63 - 1, ()))
 
 
 class RNN(OnKernels, torch.nn.RNN):

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from ..stack import SEEDS
 from ..variants import NUM_GATES
 from . import passes
 from .call import Call, current_params, fits, plan_of, restored, time_first
@@ -43,7 +42,7 @@ def traced(module: Any, own: Callable[..., Any], input: Any, hx: Any) -> Any:
         return _outside(module, input, hx) if inside else own(input, hx)
     plan, x, states, params, _ = call
     save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *params))
-    seed = torch.randint(SEEDS, ()) if plan.dropout else torch.zeros((), dtype=torch.int64)
+    seed = torch.randint(2**63 - 1, ()) if plan.dropout else torch.zeros((), dtype=torch.int64)
     options = plan.mode, plan.num_layers, plan.bias, plan.bidirectional, plan.dropout
     results = torch.ops.pyrnn.recurrent(x, states, params, seed, *options, save)
     return restored(module, call, input, results[: 1 + states_of(plan)])

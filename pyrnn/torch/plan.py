@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._core import KeptWeights
 from ..layers import GRU, LSTM, RNN
-from ..stack import SEEDS, Recurrent
+from ..stack import Recurrent
 from ..tape import Array
 from ..variants import tapes_h
 
@@ -59,16 +59,6 @@ def state_shapes(plan: Plan, batch_size: Any) -> list[tuple[Any, ...]]:
     return [(parts_of(plan), batch_size, size) for size in sizes]
 
 
-class _Seed:
-    """In place of a layer's generator: the seed of one call, drawn by PyTorch's generator."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def random(self) -> float:
-        return self.seed / SEEDS  # exact, as the seeds are whole numbers below 2**53
-
-
 @lru_cache(maxsize=256)
 def _pattern(plan: Plan) -> Layer:
     """A layer without parameters, to be copied."""
@@ -98,7 +88,7 @@ def layer_of(
     layer: Layer = object.__new__(type(pattern))  # as copy.copy does, in a tenth of the time
     vars(layer).update(vars(pattern))
     layer.params = dict(zip(pattern.params, params, strict=True))
-    layer.rng = cast(np.random.Generator, _Seed(seed))
+    layer._given_seed = seed  # of PyTorch's generator
     layer._kept = kept
     return layer
 
