@@ -15,9 +15,6 @@ namespace {
 // else has its processors back.
 constexpr int spins_before_sleep = 5 * spins_before_yield;
 
-// A helper that is awake comes within a microsecond. One that has not come by now has been put aside.
-constexpr long long patience_with_the_awake = 20'000;
-
 // Beyond the processors of any machine in sight.
 constexpr int most_helpers = 1023;
 
@@ -224,12 +221,11 @@ void Crew::serve() {
   places_[place].serve();
 }
 
-void Crew::gather(long long patience) {
-  if (!any_asleep_) patience = std::min(patience, patience_with_the_awake);
+void Crew::gather(const Patience& patience) {
   const auto came = [](const Seat& seat) {
     return seat.helper->word.load(std::memory_order_acquire) == seat.running;
   };
-  const long long deadline = now_ns() + patience;
+  const long long deadline = now_ns() + (any_asleep_ ? patience.asleep : patience.awake);
   for (const Seat& seat : seats_) {
     // Reading the clock takes as long as a pause.
     while (!came(seat) && now_ns() < deadline) pause();

@@ -17,6 +17,10 @@ class Crew {
  public:
   // What a helper runs: index is 1..size() - 1, the calling thread being worker 0.
   using Task = void (*)(void* context, int index);
+  // Nanoseconds, where one of the helpers was asleep and where all were awake.
+  struct Patience {
+    long long asleep, awake;
+  };
 
   // Claims up to `wanted` idle helpers of the process, starting new ones up to `limit`.
   Crew(int wanted, int limit, Task task, void* context);
@@ -28,8 +32,8 @@ class Crew {
   // The calling thread, none of the process's helpers, takes a place and does what a helper does; where
   // all are taken or given up, it returns at once.
   void serve();
-  // Waits at most `patience` ns for the claimed helpers to come and lets go of the others.
-  void gather(long long patience);
+  // Waits so long for the claimed helpers to come and lets go of the others.
+  void gather(const Patience& patience);
   // Workers, the calling thread included.
   [[nodiscard]] int size() const { return static_cast<int>(seats_.size()) + 1; }
   // Lets those that came begin.

@@ -56,7 +56,7 @@ using Interrupted = bool (*)();
 // What Team::run is given beside the body.
 struct Run {
   int threads = 1;  // the most
-  // Multiply-adds in all, which say how long to wait for a thread to come.
+  // Multiply-adds in all, which say how long to wait for a thread to come; 0 where they are not known.
   double work = 0;
   // Independent or chained (Worker::await_steps) jobs. With fewer threads than jobs each thread takes one
   // job after the other, in order; with more, each job has a group of threads.

@@ -32,6 +32,12 @@ bool in_turns(Worker& worker, Range panels, double work, F f) {
   return true;
 }
 
+// Of y; its gradients take twice as many.
+template <class T>
+double multiply_adds(const Linear<T>& call) {
+  return double(call.rows) * double(call.in_features) * double(call.out_features);
+}
+
 // A value that is packed takes about as long as so many multiply-adds.
 constexpr double work_of_packing = 8;
 
@@ -45,7 +51,7 @@ class LinearForward {
     Carver carver(Team::scratch(measure.used()));
     linear.carve(carver);
     team.run(
-        {linear.plan_.threads},
+        {linear.plan_.threads, multiply_adds(call)},
         [](void* context, Worker& worker) { static_cast<LinearForward*>(context)->work(worker); },
         &linear);
   }
@@ -113,7 +119,7 @@ class LinearBackward {
     Carver carver(Team::scratch(measure.used()));
     linear.carve(carver);
     team.run(
-        {linear.plan_.threads},
+        {linear.plan_.threads, 2 * multiply_adds(call)},
         [](void* context, Worker& worker) { static_cast<LinearBackward*>(context)->work(worker); },
         &linear);
   }
