@@ -1,7 +1,8 @@
 """``python -m bench variants``: what each variant of a cell costs beside the plain cell.
 
 FLOPs are those of the products; a variant that has more or fewer of them, such as a projection,
-may take as much longer or shorter.
+may take as much longer or shorter. The activations stay as they are, however: the last column adds
+both up, at the rates of the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from cases import Array
 from compare import Mismatch, alternate, turn_of
+from machine import Limits
 from report import introduce, matches
 from results import micros, paired_ratio, save, table_head, table_line
 from tolerances import RELATIVE, relative_error
@@ -95,12 +97,24 @@ def flops(cell: str, size: int, options: dict[str, Any]) -> float:
     return float(count)
 
 
+def work(cell: str, size: int, options: dict[str, Any], mode: str, limits: Limits) -> float:
+    """Seconds that one step of one row takes a thread at the rates of products and of activations.
+
+    Backward has two products for each of forward, and one more activation for each unit.
+    """
+    training = mode == "train"
+    products = (3 if training else 1) * 2 * flops(cell, size, options)
+    activations = size * ({"LSTM": 5, "GRU": 3}[cell] + training)
+    rate = limits.fma["float32"] * 1e9 / limits.threads
+    return products / rate + activations * limits.activation["float32"] * 1e-9
+
+
 def report(threads: int, seconds: float, part: str, folder: Path | None) -> None:
     """Print a line for each variant; save variants.json."""
     machine, limits = introduce(threads)
     pyrnn.set_num_threads(threads)
     print("time of a variant over that of the plain cell, medians of turns one after the other\n")
-    print(table_head(["case", "plain µs", "variant µs", "ratio", "FLOPs"]))
+    print(table_head(["case", "plain µs", "variant µs", "ratio", "FLOPs", "+ activations"]))
     rows = []
     for cell, variants in _VARIANTS.items():
         for size, batch in _SIZES:
@@ -116,14 +130,18 @@ def report(threads: int, seconds: float, part: str, folder: Path | None) -> None
                     turns = alternate([plain, variant], seconds, None)
                     ratio = paired_ratio(turns[1], turns[0])
                     share = flops(cell, size, options) / flops(cell, size, {})
-                    times = [median(of_one) for of_one in turns]
-                    rows.append({"case": name, "seconds": times, "ratio": ratio, "flops": share})
-                    print(
-                        table_line(
-                            [name, *(micros(t) for t in times), f"{ratio:.2f}", f"{share:.2f}"]
-                        ),
-                        flush=True,
+                    limit = limits[-1]
+                    bound = work(cell, size, options, mode, limit) / work(
+                        cell, size, {}, mode, limit
                     )
+                    times = [median(of_one) for of_one in turns]
+                    figures = (ratio, share, bound)
+                    rows.append(
+                        {"case": name, "seconds": times}
+                        | dict(zip(("ratio", "flops", "with_activations"), figures, strict=True))
+                    )
+                    cells = [name, *map(micros, times), *(f"{f:.2f}" for f in figures)]
+                    print(table_line(cells), flush=True)
     if folder is not None:
         save(
             folder / "variants.json",

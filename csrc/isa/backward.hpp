@@ -58,7 +58,7 @@ class BackwardScan {
         chunk_(place.chunk),
         cost_of_step_((double(G * H_) * double(I_ + P_) + double(structure_.phases.work())) *
                       double(B_)),
-        pointwise_(pointwise_of<Cell>(call.in.variant)),
+        pointwise_(pointwise_of<Cell>(call.in.variant, call.dcells != nullptr)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
 
   int threads() const { return plan_.threads; }

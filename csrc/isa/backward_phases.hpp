@@ -41,7 +41,13 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
   for_rows([&](Index, Index, Index k, const GradRow<T>& row) {
     const auto backward =
         structure_.parts() ? pointwise_.backward_stages[0] : pointwise_.backward[0];
-    backward(variant, row, share.panels, da_x_at(k), da_h_at<0>(k));
+    GradRow<T> of_u = row;
+    if (phases.projects) {
+      // What the plain part takes as the gradient of h.
+      of_u.dh = row.du;
+      of_u.dy = nullptr;
+    }
+    backward(variant, of_u, share.panels, da_x_at(k), da_h_at<0>(k));
   });
   if (phases.norm) {
     if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;

@@ -390,7 +390,7 @@ class ForwardScan {
   // The lines that the pointwise part writes come in while the products run.
   template <bool save>
   static PYRNN_INLINE void expect_writes(const StepRow<T>& row, Range units) {
-    expect(row.u != nullptr ? row.u : row.h, units);
+    expect(row.u, units);
     if constexpr (Cell::has_c) expect(row.c, units);
     if constexpr (save) {
       if constexpr (Cell::tapes_h) expect(row.tape_h, units);

@@ -65,6 +65,7 @@ PYRNN_INLINE StepRow<T> ForwardScan<Cell, T, Operand>::step_row(const Places<T>&
   result.H = H_;
   result.h_prev = places.before(call_.y, call_.in.h0, P_, t, row);
   result.h = call_.y + at * P_;
+  result.u = result.h;
   if constexpr (save) result.gates = call_.tape.gates + at * C * H_;
   if constexpr (Cell::has_c) {
     if constexpr (save) {

@@ -86,7 +86,7 @@ void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panel
     Vec<T> h;
     if (row.h0 != nullptr) {
       h = at.load(row.h0);
-    } else if (!Rule::plain && row.h != nullptr) {
+    } else if (row.h != nullptr) {
       h = at.load(row.h);
     } else {
       h = Cell::template hidden<T>(rule, at, row);
@@ -142,12 +142,14 @@ constexpr Pointwise<T> make_pointwise() {
     all.operand[phase] = &operand_lines<Cell, Rule, phase, T>;
     return true;
   });
-  if constexpr (Cell::has_c && !Rule::plain) {
-    // What several features have to come together for is compiled once.
-    using Any = Chosen<T>;
+  // What several features have to come together for is compiled once.
+  using Any = Chosen<T>;
+  if constexpr (Cell::has_c) {
     all.settle = &settle_rows<Any, T>;
+    all.output = &output_line<Cell, std::conditional_t<Rule::plain, Rule, Any>, T>;
+  }
+  if constexpr (Cell::has_c && !Rule::plain) {
     all.fresh_cell = &fresh_cell_line<Cell, Any, T>;
-    all.output = &output_line<Cell, Any, T>;
     // Layer norm stands between the stages of the way back, which is cut for it alone.
     constexpr bool norm = std::is_same_v<Rule, Chosen<T, Features::norm>>;
     using Staged = std::conditional_t<norm, Rule, Any>;
@@ -159,12 +161,21 @@ constexpr Pointwise<T> make_pointwise() {
   return all;
 }
 
+template <class T>
+bool only_projects(const Variant<T>& variant) {
+  return variant.w_hr != nullptr && variant.full_peephole == nullptr &&
+         Features::of(variant) == Features::matrices;
+}
+
 template <class Cell, class Rule, class T>
 constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
 
+// `of_cells`: whether gradients of the steps' c come back too.
 template <class Cell, class T>
-PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant) {
-  if (!variant.plain) {
+PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant, bool of_cells = false) {
+  // To the pointwise part a projection's u is h: where there is nothing else, it is the plain one.
+  const bool plain = variant.plain || (Cell::has_c && !of_cells && only_projects(variant));
+  if (!plain) {
     // Each set adds to the package's size: the commonest variants have one without any branch, those made of
     // what is `simple` one with few, and all others share one.
     if constexpr (Cell::has_c) {

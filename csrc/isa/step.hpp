@@ -226,7 +226,7 @@ class StackStep {
     to.operand = to.h_prev;
     to.h = layer.h + of_h;
     if (fresh_ != nullptr) to.fresh = fresh_ + at;
-    if (u_ != nullptr) to.u = u_ + at;
+    to.u = u_ != nullptr ? u_ + at : to.h;
     if constexpr (Cell::has_c) {
       to.c_prev = layer.c_prev + at;
       to.c = layer.c + at;

@@ -44,6 +44,7 @@ struct Plain {
     return {y, tanh_slope<T>(y)};
   }
 
+  static constexpr bool zones_c() { return false; }
   PYRNN_INLINE Vec<T> clip_cell(Vec<T> c) const { return c; }
   PYRNN_INLINE Vec<T> through_clip(Vec<T>, Vec<T> d) const { return d; }
   template <class At>
@@ -57,7 +58,7 @@ struct Plain {
   }
   template <class At>
   PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
-    settle<false>(at, row, u);
+    at.store(row.u, u);
   }
   static constexpr bool norms_cell = false;
   // dh_t: what came back from t+1, and dy.
@@ -141,8 +142,11 @@ struct Chosen {
     return (features & Features::mask) != 0 && mask != nullptr;
   }
   // Whether a projection stands between u and h.
-  static PYRNN_INLINE bool multiplies(const T* u) {
-    return (features & Features::matrices) != 0 && u != nullptr;
+  static PYRNN_INLINE bool projects(const StepRow<T>& row) {
+    return (features & Features::matrices) != 0 && row.u != row.h;
+  }
+  static PYRNN_INLINE bool projects(const GradRow<T>& row) {
+    return (features & Features::matrices) != 0 && row.du != nullptr;
   }
   // Whether a function is the one that comes with a cell.
   static PYRNN_INLINE bool is(const Activation<T>& f, ActivationKind kind) {
@@ -271,7 +275,7 @@ struct Chosen {
   // u, for the projection or as h~.
   template <class At>
   PYRNN_INLINE void hand_on(const At& at, const StepRow<T>& row, Vec<T> u) const {
-    if (multiplies(row.u)) {
+    if (projects(row)) {
       at.store(row.u, u);
     } else {
       settle<false>(at, row, u);
@@ -287,7 +291,7 @@ struct Chosen {
   }
   template <class At>
   PYRNN_INLINE Vec<T> take_back(const At& at, const GradRow<T>& row) const {
-    if (multiplies(row.du)) return at.load(row.du);
+    if (projects(row)) return at.load(row.du);
     const Unsettled<T> d = unsettle(at, row);
     at.store(row.dh, d.kept);
     return d.fresh;
