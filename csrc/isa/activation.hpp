@@ -72,7 +72,7 @@ __attribute__((noinline)) Opened<T> opened(const Activation<T>& f, Vec<T> x) {
     }
     case ActivationKind::elu: {
       const Vec<T> lowest = splat(Exp<T>::lowest), below = select<T>(x < zero, x, zero);
-      const Reduced<T> e = reduce<T>(select<T>(below < lowest, lowest, below), Exp<T>::shift);
+      const Reduced<T> e = reduce<1, T>(select<T>(below < lowest, lowest, below), Exp<T>::shift);
       const Vec<T> unshift = splat(Exp<T>::unshift);
       const Vec<T> less_one = (e.scale * unshift - one) + e.scale * unshift * e.expm1;
       return {select<T>(x < zero, alpha * less_one, x),

@@ -32,33 +32,49 @@ struct Pointwise {
   Line fresh_cell, output;
 };
 
+// Calls f(i, at, panel) over the units of some panels of n rows, in one loop: compilers set up the constants of
+// the activations, more than there are registers, before the innermost loop, which two vectors do not repay.
+template <class T, class F>
+PYRNN_INLINE void for_rows_units(Index n, Range panels, Index H, F f) {
+  constexpr Index W = panel_width<T>, N = lanes<T>;
+  const Index first = panels.first * W, last = min(H, panels.last * W);
+  const Index whole = last - (last - first) % N;
+  for (Index i = first < whole ? 0 : n, unit = first; i < n;) {
+    f(i, Lanes<T, true>{unit, lanes<T>}, unit / W);
+    unit += N;
+    if (unit == whole) {
+      unit = first;
+      ++i;
+    }
+  }
+  if (whole >= last) return;
+  for (Index i = 0; i < n; ++i) {
+    f(i, Lanes<T, false>{whole, static_cast<int>(last - whole)}, whole / W);
+  }
+}
+
 template <class Cell, class Rule, int phase, int stage, bool save, class T>
 void forward_pointwise(const Variant<T>& variant, Index n, const StepRow<T>* rows, Range panels,
                        T* const* sums) {
-  constexpr Index W = panel_width<T>;
+  if (n == 0) return;
   const Rule rule(variant);
-  for (Index i = 0; i < n; ++i) {
-    for (Index p = panels.first; p < panels.last; ++p) {
-      T* const blocks = panel_blocks(sums[i], p, Cell::columns);
-      for_lanes<T>(p * W, min(rows[i].H, (p + 1) * W), [&](const auto& at) {
-        Cell::template pointwise<phase, stage, save, T>(rule, at, rows[i], blocks);
-      });
-    }
-  }
+  for_rows_units<T>(n, panels, rows->H,
+                    [&](Index i, const auto& at, Index p) __attribute__((always_inline)) {
+                      Cell::template pointwise<phase, stage, save, T>(
+                          rule, at, rows[i], panel_blocks(sums[i], p, Cell::columns));
+                    });
 }
 
 template <class Cell, class Rule, int phase, class T>
 void backward_pointwise(const Variant<T>& variant, const GradRow<T>& row, Range panels, T* da_x,
                         T* da_h) {
-  constexpr Index W = panel_width<T>;
   const Rule rule(variant);
-  for (Index p = panels.first; p < panels.last; ++p) {
-    T* const x = panel_blocks(da_x, p, Cell::gates);
-    T* const h = panel_blocks(da_h, p, PhaseGates<Cell>(phase).count);
-    for_lanes<T>(p * W, min(row.H, (p + 1) * W), [&](const auto& at) {
-      Cell::template pointwise_backward<phase, T>(rule, at, row, x, h);
-    });
-  }
+  for_rows_units<T>(1, panels, row.H,
+                    [&](Index, const auto& at, Index p) __attribute__((always_inline)) {
+                      Cell::template pointwise_backward<phase, T>(
+                          rule, at, row, panel_blocks(da_x, p, Cell::gates),
+                          panel_blocks(da_h, p, PhaseGates<Cell>(phase).count));
+                    });
 }
 
 template <class Rule, class T>
@@ -100,14 +116,11 @@ void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panel
 // One stage of the way back, 1 before 0.
 template <class Cell, class Rule, int stage, class T>
 void backward_stage(const Variant<T>& variant, const GradRow<T>& row, Range panels, T* da, T*) {
-  constexpr Index W = panel_width<T>;
   const Rule rule(variant);
-  for (Index p = panels.first; p < panels.last; ++p) {
-    T* const blocks = panel_blocks(da, p, Cell::gates);
-    for_lanes<T>(p * W, min(row.H, (p + 1) * W), [&](const auto& at) {
-      Cell::template stage_backward<stage, T>(rule, at, row, blocks);
-    });
-  }
+  for_rows_units<T>(
+      1, panels, row.H, [&](Index, const auto& at, Index p) __attribute__((always_inline)) {
+        Cell::template stage_backward<stage, T>(rule, at, row, panel_blocks(da, p, Cell::gates));
+      });
 }
 
 template <class Cell, class Rule, class T>
