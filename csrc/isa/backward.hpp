@@ -380,9 +380,7 @@ class BackwardScan {
   void pack_operands(const Worker& worker, const Places<T>& places, const Lists& lists,
                      Index K) const;
 
-  // One line of each panel of what W_hh multiplied at step t.
-  template <int phase>
-  void pack_hidden(const Places<T>& places, Index t, Index row, Range panels, T* lines) const;
+  TapeRow<T> tape_row(const Places<T>& places, Index t, Index row) const;
 
   void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
                         bool first) const;

@@ -75,30 +75,34 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
     const Panels<T> b = operand(operand_[phase], K, P_);
     for (Index p = own.first, next; p < own.last; p = next) {
       next = min(own.last, b.bundle_end(p));
-      T* to = b.panel(p);
-      for (Index k = 0; k < K; ++k, to += b.line_step(p)) {
-        pack_hidden<phase>(places, lists.step[k], lists.row[k], {p, next}, to);
+      TapeRow<T> rows[Pointwise<T>::rows_at_once];
+      for (Index k = 0; k < K; k += Pointwise<T>::rows_at_once) {
+        const Index n = min(K - k, Pointwise<T>::rows_at_once), step = b.line_step(p);
+        for (Index i = 0; i < n; ++i) {
+          rows[i] = tape_row(places, lists.step[k + i], lists.row[k + i]);
+        }
+        pointwise_.operand[phase](call_.in.variant, n, rows, {p, next}, b.panel(p) + k * step,
+                                  step);
       }
     }
     return true;
   });
 }
 
+// Of the step before t, whose h W_hh multiplied at t.
 template <class Cell, class T>
-template <int phase>
-void BackwardScan<Cell, T>::pack_hidden(const Places<T>& places, Index t, Index row, Range panels,
-                                        T* lines) const {
+PYRNN_INLINE TapeRow<T> BackwardScan<Cell, T>::tape_row(const Places<T>& places, Index t,
+                                                        Index row) const {
   const bool starts = places.starts(t, row);
   const Index before = starts ? 0 : places.index(places.time.before(t), row);
-  const TapeRow<T> tape{H_,
-                        P_,
-                        call_.tape.gates + before * C * H_,
-                        call_.tape.h == nullptr ? nullptr : call_.tape.h + before * P_,
-                        Cell::has_c ? call_.tape.c + before * H_ : nullptr,
-                        starts ? call_.in.h0 + row * P_ : nullptr,
-                        call_.tape.gates + places.index(t, row) * C * H_,
-                        mask_.row(row, P_)};
-  pointwise_.operand[phase](call_.in.variant, tape, panels, lines);
+  return {H_,
+          P_,
+          call_.tape.gates + before * C * H_,
+          call_.tape.h == nullptr ? nullptr : call_.tape.h + before * P_,
+          Cell::has_c ? call_.tape.c + before * H_ : nullptr,
+          starts ? call_.in.h0 + row * P_ : nullptr,
+          call_.tape.gates + places.index(t, row) * C * H_,
+          mask_.row(row, P_)};
 }
 
 template <class Cell, class T>
@@ -188,7 +192,7 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
   accumulate_lines(d.depth, d.width, dp, first, [&](Index k, int v) {
     T c[W];
     const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
-    pointwise_.fresh_cell(call_.in.variant, row, unit, c);
+    pointwise_.fresh_cell(call_.in.variant, 1, &row, unit / W, c, W);
     return load(d.line(k) + v * lanes<T>) * load_line(c, v, d.width);
   });
 }

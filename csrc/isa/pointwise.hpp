@@ -18,10 +18,15 @@ struct Pointwise {
   // One row; da_x and da_h by panels, the latter those of the phase.
   using Backward = void (*)(const Variant<T>&, const GradRow<T>& row, Range panels, T* da_x,
                             T* da_h);
-  // What W_hh multiplied at a step, the units of some panels: lines side by side, padded with zeros.
-  using Operand = void (*)(const Variant<T>&, const TapeRow<T>& row, Range panels, T* lines);
-  // Of a row, one line: c~ as the peephole of o saw it; u = o act(c~).
-  using Line = void (*)(const Variant<T>&, const GradRow<T>& row, Index first, T* line);
+  // What W_hh multiplied at the steps of n rows, the units of some panels: for each row lines side by side, padded
+  // with zeros, `step` behind those of the row before.
+  using Operand = void (*)(const Variant<T>&, Index n, const TapeRow<T>* rows, Range panels,
+                           T* lines, Index step);
+  // The same of one panel: c~ as the peephole of o saw it; u = o act(c~).
+  using Lines = void (*)(const Variant<T>&, Index n, const GradRow<T>* rows, Index panel, T* lines,
+                         Index step);
+  // So many rows at once repay what a call costs.
+  static constexpr Index rows_at_once = 16;
 
   Forward forward[most_phases][most_stages];
   Forward taped[most_phases][most_stages];  // the same with a tape
@@ -29,7 +34,7 @@ struct Pointwise {
   Backward backward[most_phases];
   Operand operand[most_phases];
   Backward backward_stages[most_stages];  // cut where the stages of forward are
-  Line fresh_cell, output;
+  Lines fresh_cell, output;
 };
 
 // Calls f(i, at, panel) over the units of some panels of n rows, in one loop: compilers set up the constants of
@@ -87,30 +92,39 @@ void settle_rows(const Variant<T>& variant, Index n, const StepRow<T>* rows, Ran
   }
 }
 
-// f(at) -> values, into the lines of some panels.
+// f(i, at) -> values of row i, into its line of some panels; the next row's is `step` further.
 template <class T, class F>
-PYRNN_INLINE void fill_lines(Range panels, Index H, T* lines, F f) {
-  const Index first = panels.first * panel_width<T>, last = min(H, panels.last * panel_width<T>);
-  for (Index u = last; u < panels.last * panel_width<T>; ++u) lines[u - first] = T(0);
-  for_lanes<T>(first, last, [&](const auto& at) { at.store(lines - first, f(at)); });
+PYRNN_INLINE void fill_lines(Index n, Range panels, Index H, T* lines, Index step, F f) {
+  const Index first = panels.first * panel_width<T>, end = panels.last * panel_width<T>;
+  for (Index i = 0; end > H && i < n; ++i) {
+    for (Index u = max(first, H); u < end; ++u) lines[i * step + u - first] = T(0);
+  }
+  for_rows_units<T>(n, panels, H,
+                    [&](Index i, const auto& at, Index) __attribute__((always_inline)) {
+                      at.store(lines + i * step - first, f(i, at));
+                    });
 }
 
 template <class Cell, class Rule, int phase, class T>
-void operand_lines(const Variant<T>& variant, const TapeRow<T>& row, Range panels, T* lines) {
+void operand_lines(const Variant<T>& variant, Index n, const TapeRow<T>* rows, Range panels,
+                   T* lines, Index step) {
+  if (n == 0) return;
   const Rule rule(variant);
-  fill_lines(panels, row.P, lines, [&](const auto& at) {
-    Vec<T> h;
-    if (row.h0 != nullptr) {
-      h = at.load(row.h0);
-    } else if (row.h != nullptr) {
-      h = at.load(row.h);
-    } else {
-      h = Cell::template hidden<T>(rule, at, row);
-    }
-    h = rule.masked(at, row.mask, h);
-    if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.next, h);
-    return h;
-  });
+  fill_lines(n, panels, rows->P, lines, step,
+             [&](Index i, const auto& at) __attribute__((always_inline)) {
+               const TapeRow<T>& row = rows[i];
+               Vec<T> h;
+               if (row.h0 != nullptr) {
+                 h = at.load(row.h0);
+               } else if (row.h != nullptr) {
+                 h = at.load(row.h);
+               } else {
+                 h = Cell::template hidden<T>(rule, at, row);
+               }
+               h = rule.masked(at, row.mask, h);
+               if constexpr (phase > 0) h = Cell::template operand<T>(rule, at, row.next, h);
+               return h;
+             });
 }
 
 // One stage of the way back, 1 before 0.
@@ -124,19 +138,25 @@ void backward_stage(const Variant<T>& variant, const GradRow<T>& row, Range pane
 }
 
 template <class Cell, class Rule, class T>
-void output_line(const Variant<T>& variant, const GradRow<T>& row, Index first, T* line) {
+void output_lines(const Variant<T>& variant, Index n, const GradRow<T>* rows, Index panel, T* lines,
+                  Index step) {
+  if (n == 0) return;
   const Rule rule(variant);
-  const Index panel = first / panel_width<T>;
-  fill_lines({panel, panel + 1}, row.H, line,
-             [&](const auto& at) { return Cell::template output<T>(rule, at, row); });
+  fill_lines(n, {panel, panel + 1}, rows->H, lines, step,
+             [&](Index i, const auto& at) __attribute__((always_inline)) {
+               return Cell::template output<T>(rule, at, rows[i]);
+             });
 }
 
 template <class Cell, class Rule, class T>
-void fresh_cell_line(const Variant<T>& variant, const GradRow<T>& row, Index first, T* line) {
+void fresh_cell_lines(const Variant<T>& variant, Index n, const GradRow<T>* rows, Index panel,
+                      T* lines, Index step) {
+  if (n == 0) return;
   const Rule rule(variant);
-  const Index panel = first / panel_width<T>;
-  fill_lines({panel, panel + 1}, row.H, line,
-             [&](const auto& at) { return Cell::template fresh_cell<T>(rule, at, row); });
+  fill_lines(n, {panel, panel + 1}, rows->H, lines, step,
+             [&](Index i, const auto& at) __attribute__((always_inline)) {
+               return Cell::template fresh_cell<T>(rule, at, rows[i]);
+             });
 }
 
 template <class Cell, class Rule, class T>
@@ -159,10 +179,10 @@ constexpr Pointwise<T> make_pointwise() {
   using Any = Chosen<T>;
   if constexpr (Cell::has_c) {
     all.settle = &settle_rows<Any, T>;
-    all.output = &output_line<Cell, std::conditional_t<Rule::plain, Rule, Any>, T>;
+    all.output = &output_lines<Cell, std::conditional_t<Rule::plain, Rule, Any>, T>;
   }
   if constexpr (Cell::has_c && !Rule::plain) {
-    all.fresh_cell = &fresh_cell_line<Cell, Any, T>;
+    all.fresh_cell = &fresh_cell_lines<Cell, Any, T>;
     // Layer norm stands between the stages of the way back, which is cut for it alone.
     constexpr bool norm = std::is_same_v<Rule, Chosen<T, Features::norm>>;
     using Staged = std::conditional_t<norm, Rule, Any>;

@@ -148,7 +148,7 @@ struct StructureBackward {
     const T* fresh_c = row.c;
     if (call->in.variant.zoneout_c > 0) {
       for (Index unit = 0; unit < H; unit += W) {
-        functions.fresh_cell(call->in.variant, row, unit, x + unit);
+        functions.fresh_cell(call->in.variant, 1, &row, unit / W, x + unit, W);
       }
       fresh_c = x;
     }
@@ -235,28 +235,30 @@ struct StructureBackward {
   template <class Row>
   void pack_operands(const Pointwise<T>& functions, Index K, Range panels, Row row) const {
     const Variant<T>& variant = call->in.variant;
-    const auto pack_lines = [&](T* data, auto line) {
+    // fill(n rows, panel, where their lines start, distance to the next)
+    const auto pack_lines = [&](T* data, auto fill) {
       const Panels<T> b = operand(data, K, phases.H);
-      for (Index k = 0; k < K; ++k) {
-        const GradRow<T> at = row(k);
+      GradRow<T> rows[Pointwise<T>::rows_at_once];
+      for (Index k = 0; k < K; k += Pointwise<T>::rows_at_once) {
+        const Index n = min(K - k, Pointwise<T>::rows_at_once);
+        for (Index i = 0; i < n; ++i) rows[i] = row(k + i);
         for (Index p = panels.first; p < panels.last; ++p) {
-          line(at, p * W, b.panel(p) + k * b.line_step(p));
+          fill(n, rows, p, b.panel(p) + k * b.line_step(p), b.line_step(p));
         }
       }
     };
-    if (phases.projects) {
-      pack_lines(u, [&](const GradRow<T>& at, Index first, T* line) {
-        functions.output(variant, at, first, line);
-      });
-    }
+    const auto by = [&](typename Pointwise<T>::Lines lines) {
+      return [&variant, lines](Index n, const GradRow<T>* rows, Index p, T* to, Index step) {
+        lines(variant, n, rows, p, to, step);
+      };
+    };
+    if (phases.projects) pack_lines(u, by(functions.output));
     if (phases.full) {
-      pack_lines(c_prev, [&](const GradRow<T>& at, Index first, T* line) {
-        fill_lines({first / W, first / W + 1}, phases.H, line,
-                   [&](const auto& lane) { return lane.load(at.c_prev); });
+      pack_lines(c_prev, [&](Index n, const GradRow<T>* rows, Index p, T* to, Index step) {
+        fill_lines(n, {p, p + 1}, phases.H, to, step,
+                   [&](Index i, const auto& at) { return at.load(rows[i].c_prev); });
       });
-      pack_lines(fresh, [&](const GradRow<T>& at, Index first, T* line) {
-        functions.fresh_cell(variant, at, first, line);
-      });
+      pack_lines(fresh, by(functions.fresh_cell));
     }
   }
 
