@@ -119,6 +119,7 @@ class BackwardScan {
     const Index m = plan_.threads * B_;
     pointer_a_ = carver.take<const T*>(m);
     pointer_c_ = carver.take<T*>(m);
+    grad_rows_ = carver.take<GradRow<T>>(structure_.phases.any() ? m : 0);
   }
 
   static constexpr int gates_of(int phase) { return PhaseGates<Cell>(phase).count; }
@@ -275,7 +276,16 @@ class BackwardScan {
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {
-        return structured_step(worker, share, places, rows.size(), t, for_rows, a, c);
+        // Its passes over the rows find them made.
+        GradRow<T>* const kept = grad_rows_ + (c - pointer_c_);
+        for_rows([&](Index i, Index, Index, const GradRow<T>& row) { kept[i] = row; });
+        const auto for_kept = [&](auto f) {
+          for (Index i = 0; i < rows.size(); ++i) {
+            const Index row = places.rows.row(rows.first + i), k = (t - block_first) * B_ + row;
+            f(i, row, k, kept[i]);
+          }
+        };
+        return structured_step(worker, share, places, rows.size(), t, for_kept, a, c);
       }
     }
     return for_phases<Cell, true>([&](auto phase_constant) {
@@ -423,6 +433,7 @@ class BackwardScan {
   Lists lists_{};                  // [threads, K] each
   const T** pointer_a_ = nullptr;  // [threads, B]
   T** pointer_c_ = nullptr;
+  GradRow<T>* grad_rows_ = nullptr;  // [threads, B] where there are further phases
 };
 
 }  // namespace

@@ -86,8 +86,11 @@ __attribute__((noinline)) void accumulate_bias(const Slice<T>& d, T* db, bool fi
 // take theirs.
 template <class T>
 void accumulate_products(const Slice<T>& d, const T* const* x, Index column, T* to, bool first) {
+  // A line of each row: no processor guesses where the next one is.
+  constexpr Index ahead = 12;
   const auto sum = [&](auto load_x) {
     accumulate_lines(d.depth, d.width, to, first, [&](Index k, int v) {
+      if (v == 0 && k + ahead < d.depth) __builtin_prefetch(x[k + ahead] + column);
       return load(d.line(k) + v * lanes<T>) * load_x(x[k] + column, v);
     });
   };
