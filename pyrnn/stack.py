@@ -29,8 +29,6 @@ from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_sid
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
 
-_PLAIN = frozenset(PLAIN)
-
 
 class Recurrent(Module, Stacked, Generic[State]):
     """Base of RNN, GRU and LSTM, which add only their cell."""
@@ -80,11 +78,20 @@ class Recurrent(Module, Stacked, Generic[State]):
         self._kernel, self._inferring = variant_of(self._family, sizes, self.dtype, **keywords)
         _, self._training = variant_of(self._family, sizes, self.dtype, **keywords, key=(0, 0, 0))
         self._names: list[dict[str, str]] = []  # of each part: kind of parameter -> its name
+        # The same, by what takes the arrays and what gives gradients.
+        self._plain_names: list[list[str | None]] = []
+        self._array_names: list[list[tuple[str, str]]] = []
+        self._gradient_names: list[list[tuple[str, str]]] = []
+        self._variants: dict[int, Variant] = {}  # of the parts, as last made without masks
         self.params = {}
         for k in range(self._parts):
             suffix = f"_l{k // self._directions}" + "_reverse" * (k % self._directions)
             shapes = self._shapes(k)
-            self._names.append({kind: kind + suffix for kind in shapes})
+            names = {kind: kind + suffix for kind in shapes}
+            self._names.append(names)
+            self._plain_names.append([names.get(kind) for kind in PLAIN])
+            self._array_names.append([(ARRAYS[k], n) for k, n in names.items() if k not in PLAIN])
+            self._gradient_names.append([(n, "d" + ARRAYS[k]) for k, n in names.items()])
             for kind, shape in shapes.items():
                 self.params[kind + suffix] = starting_value(
                     kind, self.rng, shape, self.hidden_size, self.dtype, init == "orthogonal"
@@ -306,26 +313,29 @@ class Recurrent(Module, Stacked, Generic[State]):
     def _layer(self, k: int, states: Sequence[Array]) -> LayerInputs:
         """States and the present parameters of part k."""
         h0, c0 = (*states, None)[:2]
-        names = self._names[k]
-        weights = [self.params[names[kind]] if kind in names else None for kind in PLAIN]
+        weights = [None if name is None else self.params[name] for name in self._plain_names[k]]
         return LayerInputs(h0, c0, *weights)  # type: ignore[arg-type]
 
     def _variant(self, k: int, seed: int | None) -> Variant | None:
         """What part k has beyond that; with a seed, masks are drawn."""
         base = self._inferring if seed is None else self._training
-        names = self._names[k]
-        if base is None and names.keys() <= _PLAIN:
+        names = self._array_names[k]
+        if base is None and not names:
             return None
-        arrays = {
-            ARRAYS[kind]: self.params[name] for kind, name in names.items() if kind not in PLAIN
-        }
         base = base or Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
         key = None
         if seed is not None and base.key is not None:
             key = seed, k // self._directions, k % self._directions
-        if not arrays and key == base.key:
+        if not names and key == base.key:
             return base
-        return with_arrays(base, arrays, key)
+        params = self.params
+        known = self._variants.get(k) if key is None else None
+        if known and all(getattr(known, field) is params[name] for field, name in names):
+            return known
+        made = with_arrays(base, {field: params[name] for field, name in names}, key)
+        if key is None:
+            self._variants[k] = made
+        return made
 
     def _kept_of(self, k: int) -> _core.KeptWeights | None:
         return None if self._kept is None else self._kept[k]
@@ -348,8 +358,7 @@ class Recurrent(Module, Stacked, Generic[State]):
     ) -> dict[str, Array]:
         """Gradients of part k by the names of the parameters."""
         found = {"dw_ih": dw_ih, "dw_hh": dw_hh, "db_ih": db_ih, "db_hh": db_hh, **of_variant}
-        names = self._names[k].items()
-        return {name: cast(Array, found["d" + ARRAYS[kind]]) for kind, name in names}
+        return {name: cast(Array, found[field]) for name, field in self._gradient_names[k]}
 
     def _run(
         self,

@@ -208,6 +208,29 @@ def test_load_state_dict_changes_nothing_when_it_fails() -> None:
     assert_all_same(layer.params, before)
 
 
+@pytest.mark.parametrize("options", [{"layer_norm": True}, {"peephole": "diagonal"}])
+def test_parameters_that_change_between_calls(options: dict[str, Any]) -> None:
+    """In place or as another array: what a call before has made of them is not used again."""
+    layer = build("lstm", num_layers=2, **options)
+    x, state = inputs(layer)
+    rng = np.random.default_rng(0)
+    for name in layer.params:
+        if name.startswith("weight_ih"):
+            continue
+        before, _, _ = layer.forward(x, state)
+        value = rng.standard_normal(layer.params[name].shape).astype(layer.dtype)
+        layer.params[name] = value.copy()
+        other = build("lstm", num_layers=2, **options)
+        other.load_state_dict(layer.state_dict())
+        expected, _, _ = other.forward(x, state)
+        replaced, _, _ = layer.forward(x, state)
+        assert not np.array_equal(replaced, before), name
+        assert_same_bits(replaced, expected)
+        layer.params[name] *= 2
+        assert not np.array_equal(layer.forward(x, state)[0], replaced), name
+        layer.params[name] = value
+
+
 def test_load_state_dict_of_another_byte_order() -> None:
     layer, other = build("rnn_tanh"), build("rnn_tanh", rng=1)
     swapped = {n: a.astype(a.dtype.newbyteorder()) for n, a in other.params.items()}
