@@ -23,7 +23,7 @@ from pyrnn.variants import ACTIVATIONS
 
 PAIRS = [(cell, options) for cell in FAMILIES for options in pairwise(cell)]
 SINGLES = [(cell, options) for cell in FAMILIES for options in single(cell)]
-# Several options have pointwise code for themselves alone; gradients of every c come back to it, too.
+# Some options have pointwise code for themselves alone; gradients of every c come back to it, too.
 WITH_CELLS = [("lstm", one | {"dcells": True}) for one in single("lstm") if "dcells" not in one]
 # T, B, I, H: of one thread and of several, by rows and by units, around a panel of either dtype.
 SHAPES = ((5, 3, 4, 7), (6, 40, 9, 17), (4, 2, 33, 95), (3, 5, 1, 1), (2, 9, 16, 32))
