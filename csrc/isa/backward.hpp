@@ -347,8 +347,9 @@ class BackwardScan {
     return true;
   }
 
-  // k: its row of the windows.
-  PYRNN_INLINE GradRow<T> grad_row(const Places<T>& places, Index t, Index row, Index k) const {
+  // k: its row of the windows. At each of its callers it would take more room than it is worth.
+  __attribute__((noinline)) GradRow<T> grad_row(const Places<T>& places, Index t, Index row,
+                                                Index k) const {
     const Index at = places.index(t, row);
     GradRow<T> result{};
     result.H = H_;

@@ -91,8 +91,8 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
 
 // Of the step before t, whose h W_hh multiplied at t.
 template <class Cell, class T>
-PYRNN_INLINE TapeRow<T> BackwardScan<Cell, T>::tape_row(const Places<T>& places, Index t,
-                                                        Index row) const {
+__attribute__((noinline)) TapeRow<T> BackwardScan<Cell, T>::tape_row(const Places<T>& places,
+                                                                     Index t, Index row) const {
   const bool starts = places.starts(t, row);
   const Index before = starts ? 0 : places.index(places.time.before(t), row);
   return {H_,

@@ -153,10 +153,9 @@ void fresh_cell_lines(const Variant<T>& variant, Index n, const GradRow<T>* rows
                       T* lines, Index step) {
   if (n == 0) return;
   const Rule rule(variant);
-  fill_lines(n, {panel, panel + 1}, rows->H, lines, step,
-             [&](Index i, const auto& at) __attribute__((always_inline)) {
-               return Cell::template fresh_cell<T>(rule, at, rows[i]);
-             });
+  fill_lines(n, {panel, panel + 1}, rows->H, lines, step, [&](Index i, const auto& at) {
+    return Cell::template fresh_cell<T>(rule, at, rows[i]);
+  });
 }
 
 template <class Cell, class Rule, class T>
@@ -220,8 +219,6 @@ PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant, bool of
             return pointwise_with<Cell, Chosen<T, Features::peephole>, T>;
           case Features::zoneout:
             return pointwise_with<Cell, Chosen<T, Features::zoneout>, T>;
-          case Features::clip:
-            return pointwise_with<Cell, Chosen<T, Features::clip>, T>;
           default:
             break;
         }
