@@ -214,13 +214,8 @@ PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant, bool of
       const unsigned features = Features::of(variant);
       if (features == Features::norm) return pointwise_with<Cell, Chosen<T, Features::norm>, T>;
       if constexpr (Cell::gates == 4 && std::is_same_v<T, float> && lanes<T> >= 8) {
-        switch (features) {
-          case Features::peephole:
-            return pointwise_with<Cell, Chosen<T, Features::peephole>, T>;
-          case Features::zoneout:
-            return pointwise_with<Cell, Chosen<T, Features::zoneout>, T>;
-          default:
-            break;
+        if (features == Features::zoneout) {
+          return pointwise_with<Cell, Chosen<T, Features::zoneout>, T>;
         }
       }
       if ((features & ~Features::simple) == 0) {
