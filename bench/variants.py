@@ -1,13 +1,14 @@
 """``python -m bench variants``: what each variant of a cell costs beside the plain cell.
 
 FLOPs are those of the products; a variant that has more or fewer of them, such as a projection,
-may take as much longer or shorter. The activations stay as they are, however: the last column adds
-both up, at the rates of the machine.
+may take as much longer or shorter. A projection leaves the activations as they are, however: the
+last column adds both up, at the rates of the machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -85,10 +86,14 @@ class Subject:
             raise Mismatch(f"{name}: relative error {error:.1e}")
 
 
+def gates_of(cell: str, options: dict[str, Any]) -> int:
+    return {"LSTM": 4, "GRU": 3}[cell] - bool(options.get("coupled"))
+
+
 def flops(cell: str, size: int, options: dict[str, Any]) -> float:
     """Multiply-adds of one step of one row."""
     columns = size // 2 if options.get("proj_size") else size
-    gates = {"LSTM": 4, "GRU": 3}[cell] - bool(options.get("coupled"))
+    gates = gates_of(cell, options)
     count = gates * size * (size + columns)
     if options.get("proj_size"):
         count += size * columns
@@ -100,11 +105,13 @@ def flops(cell: str, size: int, options: dict[str, Any]) -> float:
 def work(cell: str, size: int, options: dict[str, Any], mode: str, limits: Limits) -> float:
     """Seconds that one step of one row takes a thread at the rates of products and of activations.
 
-    Backward has two products for each of forward, and one more activation for each unit.
+    There is one activation for each gate and for the LSTM's c. Backward has two products for each
+    of forward, and that of c again.
     """
     training = mode == "train"
     products = (3 if training else 1) * 2 * flops(cell, size, options)
-    activations = size * ({"LSTM": 5, "GRU": 3}[cell] + training)
+    of_c = cell == "LSTM"
+    activations = size * (gates_of(cell, options) + of_c + (of_c and training))
     rate = limits.fma["float32"] * 1e9 / limits.threads
     return products / rate + activations * limits.activation["float32"] * 1e-9
 
@@ -120,6 +127,7 @@ def report(threads: int, seconds: float, part: str, folder: Path | None) -> None
         for size, batch in _SIZES:
             for mode in ("infer", "train"):
                 plain = Subject.new(cell, size, batch, mode, {})
+                of = partial(work, cell, size, mode=mode, limits=limits[-1])
                 for options in variants:
                     text = ",".join(f"{k}={v}" for k, v in options.items())
                     name = f"{mode}-{cell.lower()}-{size}-b{batch}-{text}"
@@ -130,10 +138,7 @@ def report(threads: int, seconds: float, part: str, folder: Path | None) -> None
                     turns = alternate([plain, variant], seconds, None)
                     ratio = paired_ratio(turns[1], turns[0])
                     share = flops(cell, size, options) / flops(cell, size, {})
-                    limit = limits[-1]
-                    bound = work(cell, size, options, mode, limit) / work(
-                        cell, size, {}, mode, limit
-                    )
+                    bound = of(options) / of({})
                     times = [median(of_one) for of_one in turns]
                     figures = (ratio, share, bound)
                     rows.append(

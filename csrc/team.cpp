@@ -67,15 +67,16 @@ constexpr long long before_yield_ns = 1'000'000;
 // How long a call of so many multiply-adds waits for its helpers, of which a core does up to about 50 a
 // nanosecond. A thread that sleeps may take half as long to come as the call would take without it, and is
 // usually there within 200 us. One that is awake comes within a microsecond. Whoever has not come by then has
-// been put aside, for a millisecond or some: an eighth of the call is little beside doing without it.
+// been put aside, often for a millisecond or more: an eighth of the call is little beside doing without it.
 constexpr Crew::Patience patience(double work) {
   constexpr double multiply_adds_per_ns = 50;
   constexpr long long asleep = 200'000, awake = 20'000, longest = 10'000'000;
   if (work == 0) return {asleep, awake};
   const auto alone = static_cast<long long>(work / multiply_adds_per_ns);
-  const long long with_any = std::min(alone / 8, longest);
-  return {std::max(std::clamp(alone / 2, 5'000LL, asleep), with_any),
-          std::max(std::clamp(alone / 2, 5'000LL, awake), with_any)};
+  const auto at_least = [&](long long usual) {
+    return std::max(std::clamp(alone / 2, 5'000LL, usual), std::min(alone / 8, longest));
+  };
+  return {at_least(asleep), at_least(awake)};
 }
 
 constexpr unsigned never = 0;

@@ -109,7 +109,7 @@ class Frozen(Stacked, Generic[State]):
                 kind: checked_array(
                     name, layer.params[name], layer.dtype, self._symbols(kind), shapes[kind]
                 )
-                for kind, name in names.items()
+                for kind, name in names.kinds.items()
             }
             parts.append(tuple(arrays.get(kind) for kind in PLAIN))
             variant = layer._variant(k, None)

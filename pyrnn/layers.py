@@ -386,5 +386,5 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             first = 0 if self.coupled else self.hidden_size
             forget = slice(first, first + self.hidden_size)
             for names in self._names:
-                self.params[names["bias_ih"]][forget] = forget_bias
-                self.params[names["bias_hh"]][forget] = 0.0
+                self.params[names.kinds["bias_ih"]][forget] = forget_bias
+                self.params[names.kinds["bias_hh"]][forget] = 0.0

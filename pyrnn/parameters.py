@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # Kind of parameter -> name of the array in the operations.
 ARRAYS = {
     "weight_ih": "w_ih",
@@ -18,6 +20,23 @@ ARRAYS = {
     "ln_c_bias": "ln_c_bias",
 }
 PLAIN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class PartNames:
+    """Names of the parameters of one layer in one direction, by what takes and what gives them.
+
+    ``kinds``: kind of parameter -> its name; ``plain``: of PLAIN's kinds, None where there is none;
+    ``arrays``: (array of a variant, name); ``gradients``: (name, gradient).
+    """
+
+    __slots__ = ("arrays", "gradients", "kinds", "plain")
+
+    def __init__(self, kinds: Iterable[str], suffix: str) -> None:
+        self.kinds = {kind: kind + suffix for kind in kinds}
+        self.plain = [self.kinds.get(kind) for kind in PLAIN]
+        named = [(ARRAYS[kind], name) for kind, name in self.kinds.items()]
+        self.arrays = [(array, name) for array, name in named if name not in self.plain]
+        self.gradients = [(name, "d" + array) for array, name in named]
 
 
 def parameter_names(layer: int, reverse: bool, bias: bool) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from .kernel_variant import named_gradients, with_arrays
 from .layer_tape import LayerGrads, LayerTape, State
 from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
-from .parameters import ARRAYS, PLAIN, parameter_shapes
+from .parameters import PartNames, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_side
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
@@ -77,23 +77,16 @@ class Recurrent(Module, Stacked, Generic[State]):
         sizes = self.hidden_size, self._columns
         self._kernel, self._inferring = variant_of(self._family, sizes, self.dtype, **keywords)
         _, self._training = variant_of(self._family, sizes, self.dtype, **keywords, key=(0, 0, 0))
-        self._names: list[dict[str, str]] = []  # of each part: kind of parameter -> its name
-        # The same, by what takes the arrays and what gives gradients.
-        self._plain_names: list[list[str | None]] = []
-        self._array_names: list[list[tuple[str, str]]] = []
-        self._gradient_names: list[list[tuple[str, str]]] = []
+        self._names: list[PartNames] = []
         self._variants: dict[int, Variant] = {}  # of the parts, as last made without masks
         self.params = {}
         for k in range(self._parts):
             suffix = f"_l{k // self._directions}" + "_reverse" * (k % self._directions)
             shapes = self._shapes(k)
-            names = {kind: kind + suffix for kind in shapes}
+            names = PartNames(shapes, suffix)
             self._names.append(names)
-            self._plain_names.append([names.get(kind) for kind in PLAIN])
-            self._array_names.append([(ARRAYS[k], n) for k, n in names.items() if k not in PLAIN])
-            self._gradient_names.append([(n, "d" + ARRAYS[k]) for k, n in names.items()])
             for kind, shape in shapes.items():
-                self.params[kind + suffix] = starting_value(
+                self.params[names.kinds[kind]] = starting_value(
                     kind, self.rng, shape, self.hidden_size, self.dtype, init == "orthogonal"
                 )
 
@@ -313,13 +306,13 @@ class Recurrent(Module, Stacked, Generic[State]):
     def _layer(self, k: int, states: Sequence[Array]) -> LayerInputs:
         """States and the present parameters of part k."""
         h0, c0 = (*states, None)[:2]
-        weights = [None if name is None else self.params[name] for name in self._plain_names[k]]
+        weights = [None if name is None else self.params[name] for name in self._names[k].plain]
         return LayerInputs(h0, c0, *weights)  # type: ignore[arg-type]
 
     def _variant(self, k: int, seed: int | None) -> Variant | None:
         """What part k has beyond that; with a seed, masks are drawn."""
         base = self._inferring if seed is None else self._training
-        names = self._array_names[k]
+        names = self._names[k].arrays
         if base is None and not names:
             return None
         base = base or Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
@@ -358,7 +351,7 @@ class Recurrent(Module, Stacked, Generic[State]):
     ) -> dict[str, Array]:
         """Gradients of part k by the names of the parameters."""
         found = {"dw_ih": dw_ih, "dw_hh": dw_hh, "db_ih": db_ih, "db_hh": db_hh, **of_variant}
-        return {name: cast(Array, found[field]) for name, field in self._gradient_names[k]}
+        return {name: cast(Array, found[field]) for name, field in self._names[k].gradients}
 
     def _run(
         self,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
+import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers_torch import FORMS, KINDS, inputs, ours, pair, torch
 from helpers_torch import one_thread as one_thread
@@ -220,3 +223,19 @@ def test_a_layer_that_has_grown() -> None:
         vars(layer).update({k: v for k, v in vars(taller).items() if k != "_kept"})
         assert torch.equal(layer(x)[0], taller(x)[0])
     assert _packs(layer) == [(1, 0)] * 2
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_nothing_outlives_a_layer(train: bool) -> None:
+    """What calls of its kind share holds none of its weights."""
+    layer = ours.LSTM(3, 4, proj_size=2)
+    weight = np.full((2, 4), 0.5, np.float32)
+    layer.weight_hr_l0 = torch.nn.Parameter(torch.from_numpy(weight))
+    alive = weakref.ref(weight)
+    with torch.set_grad_enabled(train):
+        y = layer(torch.ones(5, 2, 3))[0]
+    if train:
+        y.sum().backward()
+    del layer, weight, y
+    gc.collect()
+    assert alive() is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -132,3 +135,19 @@ def test_unknown_function_or_dtype() -> None:
         _core.vecmath("cosh", np.zeros(3, np.float32))
     with pytest.raises(TypeError):
         _core.vecmath("exp", np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_polynomial_of_expm1(dtype: str) -> None:
+    """``r + r^2 q(r)`` in exact arithmetic: less than a quarter of the last place off."""
+    name = {"float32": "float", "float64": "double"}[dtype]
+    header = (Path(__file__).parents[1] / "csrc" / "isa" / "vecmath.hpp").read_text()
+    found = re.search(rf"static constexpr {name} q\[\] = {{([^}}]+)}}", header)
+    assert found is not None
+    texts = [text.strip().rstrip("f") for text in found[1].split(",")]
+    with mpmath.workdps(40):
+        q = [mpmath.mpf(float(np.dtype(dtype).type(text))) for text in texts]
+        for part in range(1, 201):
+            for r in (mpmath.log(2) / 2 * part / 200, -mpmath.log(2) / 2 * part / 200):
+                error = (r + r**2 * mpmath.polyval(q, r)) / mpmath.expm1(r) - 1
+                assert abs(error) < float(np.finfo(dtype).eps) / 4, float(r)

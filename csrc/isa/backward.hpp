@@ -119,7 +119,7 @@ class BackwardScan {
     const Index m = plan_.threads * B_;
     pointer_a_ = carver.take<const T*>(m);
     pointer_c_ = carver.take<T*>(m);
-    grad_rows_ = carver.take<GradRow<T>>(structure_.phases.any() ? m : 0);
+    grad_rows_ = carver.take<GradRow<T>>(m);
   }
 
   static constexpr int gates_of(int phase) { return PhaseGates<Cell>(phase).count; }
@@ -266,26 +266,21 @@ class BackwardScan {
             Index block_first) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
-    // Calls f(i, row, its pair, GradRow).
+    GradRow<T>* const made = grad_rows_ + (c - pointer_c_);
+    // Calls f(i, row, its pair, GradRow); what f changes of the latter, later passes over the rows see.
     const auto for_rows = [&](auto f) {
       for (Index i = 0; i < rows.size(); ++i) {
         const Index row = places.rows.row(rows.first + i), k = (t - block_first) * B_ + row;
-        f(i, row, k, grad_row(places, t, row, k));
+        f(i, row, k, made[i]);
       }
     };
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
+    for_rows([&](Index, Index row, Index k, GradRow<T>& at_row) {
+      at_row = grad_row(places, t, row, k);
+    });
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {
-        // Its passes over the rows find them made.
-        GradRow<T>* const kept = grad_rows_ + (c - pointer_c_);
-        for_rows([&](Index i, Index, Index, const GradRow<T>& row) { kept[i] = row; });
-        const auto for_kept = [&](auto f) {
-          for (Index i = 0; i < rows.size(); ++i) {
-            const Index row = places.rows.row(rows.first + i), k = (t - block_first) * B_ + row;
-            f(i, row, k, kept[i]);
-          }
-        };
-        return structured_step(worker, share, places, rows.size(), t, for_kept, a, c);
+        return structured_step(worker, share, places, rows.size(), t, for_rows, a, c);
       }
     }
     return for_phases<Cell, true>([&](auto phase_constant) {
@@ -434,7 +429,7 @@ class BackwardScan {
   Lists lists_{};                  // [threads, K] each
   const T** pointer_a_ = nullptr;  // [threads, B]
   T** pointer_c_ = nullptr;
-  GradRow<T>* grad_rows_ = nullptr;  // [threads, B] where there are further phases
+  GradRow<T>* grad_rows_ = nullptr;  // [threads, B]
 };
 
 }  // namespace

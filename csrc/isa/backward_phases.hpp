@@ -15,10 +15,13 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
   const auto& phases = structure_.phases;
   const RowPointers<T> pointers{a, 1, c};
   if (phases.projects) {
-    for_rows([&](Index i, Index, Index k, const GradRow<T>& row) {
+    for_rows([&](Index i, Index, Index k, GradRow<T>& row) {
       structure_.unsettle(row, k, share.h_units);
       a[i] = structure_.dh + k * structure_.size_of(P_);
       c[i] = row.du;
+      // To what follows u is h.
+      row.dh = row.du;
+      row.dy = nullptr;
     });
     if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     multiply<Base::zero>(n, pointers, structure_.projection, share.panels.first, share.panels.last);
@@ -41,13 +44,7 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
   for_rows([&](Index, Index, Index k, const GradRow<T>& row) {
     const auto backward =
         structure_.parts() ? pointwise_.backward_stages[0] : pointwise_.backward[0];
-    GradRow<T> of_u = row;
-    if (phases.projects) {
-      // What the plain part takes as the gradient of h.
-      of_u.dh = row.du;
-      of_u.dy = nullptr;
-    }
-    backward(variant, of_u, share.panels, da_x_at(k), da_h_at<0>(k));
+    backward(variant, row, share.panels, da_x_at(k), da_h_at<0>(k));
   });
   if (phases.norm) {
     if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;

@@ -193,25 +193,20 @@ constexpr Pointwise<T> make_pointwise() {
   return all;
 }
 
-template <class T>
-bool only_projects(const Variant<T>& variant) {
-  return variant.w_hr != nullptr && variant.full_peephole == nullptr &&
-         Features::of(variant) == Features::matrices;
-}
-
 template <class Cell, class Rule, class T>
 constexpr Pointwise<T> pointwise_with = make_pointwise<Cell, Rule, T>();
 
 // `of_cells`: whether gradients of the steps' c come back too.
 template <class Cell, class T>
 PYRNN_INLINE const Pointwise<T>& pointwise_of(const Variant<T>& variant, bool of_cells = false) {
+  const unsigned features = variant.plain ? 0 : Features::of(variant);
   // To the pointwise part a projection's u is h: where there is nothing else, it is the plain one.
-  const bool plain = variant.plain || (Cell::has_c && !of_cells && only_projects(variant));
+  const bool plain =
+      variant.plain || (Cell::has_c && !of_cells && features == Features::projection);
   if (!plain) {
-    // Each set adds to the package's size: the commonest variants have one without any branch, those made of
-    // what is `simple` one with few, and all others share one.
+    // Each set adds to the package's size: what branches cost most has one without any, what is made of
+    // `simple` features one with few, and all others share one.
     if constexpr (Cell::has_c) {
-      const unsigned features = Features::of(variant);
       if (features == Features::norm) return pointwise_with<Cell, Chosen<T, Features::norm>, T>;
       if constexpr (Cell::gates == 4 && std::is_same_v<T, float> && lanes<T> >= 8) {
         if (features == Features::zoneout) {

@@ -18,7 +18,7 @@ struct StepRow {
   T* c;              // [H]
   T* tape_h;         // [P] or null
   T* fresh;          // [H] c~ for a full peephole, or null
-  T* u;              // [H] of the LSTM, where u = o act(c) goes: to a projection, or h itself
+  T* u;              // where the LSTM's u = o act(c) goes: [H] for a projection, or h itself
   T* reset_h;        // [H] r * operand of the reset-before GRU
   T* masked_h;       // [P] h as the next step's W_hh sees it, null without recurrent dropout
   const T* mask;     // [P] of recurrent dropout, or null

@@ -164,9 +164,10 @@ struct Structure {
         c[i] = rows[i].h;
       }
       multiply<Base::zero>(n, RowPointers<T>{a, 1, c}, projection, h_panels.first, h_panels.last);
-      const bool done = n == 0 || (rows->tape_h == nullptr && rows->masked_h == nullptr &&
-                                   !(variant.zoneout_h > 0));
-      if (!done) functions.settle(variant, n, rows, units_of<T>(h_panels, P));
+      const bool h_goes_on = n > 0 && (rows->tape_h != nullptr || rows->masked_h != nullptr);
+      if (variant.zoneout_h > 0 || h_goes_on) {
+        functions.settle(variant, n, rows, units_of<T>(h_panels, P));
+      }
     }
   }
 

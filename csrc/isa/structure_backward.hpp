@@ -234,31 +234,26 @@ struct StructureBackward {
   // Lines of operands in a worker's panels of H units; row(k): the GradRow of pair k.
   template <class Row>
   void pack_operands(const Pointwise<T>& functions, Index K, Range panels, Row row) const {
-    const Variant<T>& variant = call->in.variant;
-    // fill(n rows, panel, where their lines start, distance to the next)
-    const auto pack_lines = [&](T* data, auto fill) {
+    const auto pack_lines = [&](T* data, auto lines) {
       const Panels<T> b = operand(data, K, phases.H);
       GradRow<T> rows[Pointwise<T>::rows_at_once];
       for (Index k = 0; k < K; k += Pointwise<T>::rows_at_once) {
         const Index n = min(K - k, Pointwise<T>::rows_at_once);
         for (Index i = 0; i < n; ++i) rows[i] = row(k + i);
         for (Index p = panels.first; p < panels.last; ++p) {
-          fill(n, rows, p, b.panel(p) + k * b.line_step(p), b.line_step(p));
+          const Index step = b.line_step(p);
+          lines(call->in.variant, n, rows, p, b.panel(p) + k * step, step);
         }
       }
     };
-    const auto by = [&](typename Pointwise<T>::Lines lines) {
-      return [&variant, lines](Index n, const GradRow<T>* rows, Index p, T* to, Index step) {
-        lines(variant, n, rows, p, to, step);
-      };
-    };
-    if (phases.projects) pack_lines(u, by(functions.output));
+    if (phases.projects) pack_lines(u, functions.output);
     if (phases.full) {
-      pack_lines(c_prev, [&](Index n, const GradRow<T>* rows, Index p, T* to, Index step) {
+      pack_lines(c_prev, [&](const Variant<T>&, Index n, const GradRow<T>* rows, Index p, T* to,
+                             Index step) {
         fill_lines(n, {p, p + 1}, phases.H, to, step,
                    [&](Index i, const auto& at) { return at.load(rows[i].c_prev); });
       });
-      pack_lines(fresh, by(functions.fresh_cell));
+      pack_lines(fresh, functions.fresh_cell);
     }
   }
 

@@ -97,9 +97,11 @@ struct PlainRelu : Plain<T> {
 // What a variant may have beyond the plain cell; `every` asks for all of it in each call.
 struct Features {
   static constexpr unsigned activations = 1, clip = 2, cell_clip = 4, peephole = 8, norm = 16,
-                            zoneout = 32, mask = 64, matrices = 128, every = 255;
+                            zoneout = 32, mask = 64, projection = 128, full_peephole = 256,
+                            every = 511;
   // What needs no call of a function and nothing of other units.
-  static constexpr unsigned simple = clip | cell_clip | peephole | zoneout | mask | matrices;
+  static constexpr unsigned simple =
+      clip | cell_clip | peephole | zoneout | mask | projection | full_peephole;
 
   template <class T>
   static unsigned of(const Variant<T>& v) {
@@ -107,8 +109,8 @@ struct Features {
            (v.cell_clip > 0 ? cell_clip : 0) | (v.peephole != nullptr ? peephole : 0) |
            (v.ln_c_weight != nullptr ? norm : 0) |
            (v.zoneout_h > 0 || v.zoneout_c > 0 ? zoneout : 0) |
-           (v.recurrent_dropout > 0 ? mask : 0) |
-           (v.w_hr != nullptr || v.full_peephole != nullptr ? matrices : 0);
+           (v.recurrent_dropout > 0 ? mask : 0) | (v.w_hr != nullptr ? projection : 0) |
+           (v.full_peephole != nullptr ? full_peephole : 0);
   }
 };
 
@@ -143,10 +145,10 @@ struct Chosen {
   }
   // Whether a projection stands between u and h.
   static PYRNN_INLINE bool projects(const StepRow<T>& row) {
-    return (features & Features::matrices) != 0 && row.u != row.h;
+    return (features & Features::projection) != 0 && row.u != row.h;
   }
   static PYRNN_INLINE bool projects(const GradRow<T>& row) {
-    return (features & Features::matrices) != 0 && row.du != nullptr;
+    return (features & Features::projection) != 0 && row.du != nullptr;
   }
   // Whether a function is the one that comes with a cell.
   static PYRNN_INLINE bool is(const Activation<T>& f, ActivationKind kind) {

@@ -90,6 +90,7 @@ def layer_of(
     layer.params = dict(zip(pattern.params, params, strict=True))
     layer._given_seed = seed  # of PyTorch's generator
     layer._kept = kept
+    layer._variants = {}  # the pattern outlives the weights
     return layer
 
 
