@@ -61,6 +61,7 @@ FLOORS = {
     "isa/gradients.hpp": 8,
     "isa/norm.hpp": 9,
     "isa/scan.hpp": 9,
+    "isa/walk.hpp": 10,
     "isa/schedule.hpp": 10,
     "isa/structure.hpp": 10,
     "isa/structure_backward.hpp": 11,

@@ -5,6 +5,7 @@
 #include "masks.hpp"
 #include "schedule.hpp"
 #include "structure_backward.hpp"
+#include "walk.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -59,7 +60,11 @@ class BackwardScan {
         cost_of_step_((double(G * H_) * double(I_ + P_) + double(structure_.phases.work())) *
                       double(B_)),
         pointwise_(pointwise_of<Cell>(call.in.variant, call.dcells != nullptr)),
-        block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {}
+        block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {
+    for (int p = 0; p < Cell::phases; ++p) {
+      walks_[p] = Walk(units_of_a_tile(1), window_depth(gates_of(p)) * line_bytes, true);
+    }
+  }
 
   int threads() const { return plan_.threads; }
   double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
@@ -292,7 +297,7 @@ class BackwardScan {
         c[i] = (phase > 0 ? d_reset_h_ : carried_) + row * P_;
       });
       if (!worker.proceed(cost_of_step_)) return false;
-      return carry_back<phase>(worker, share, places, rows.size(), {a, 1, c});
+      return carry_back<phase>(worker, share, places, rows.size(), t, {a, 1, c});
     });
   }
 
@@ -311,34 +316,29 @@ class BackwardScan {
     return phase == 0 && d_masked_ == nullptr;
   }
 
-  // dh += W_hh^T da_h. Of other workers' gates, those of the first are asked for first, as in forward.
+  // dh += W_hh^T da_h.
   template <int phase>
-  bool carry_back(Worker& worker, Share& share, const Places<T>& places, Index n,
+  bool carry_back(Worker& worker, Share& share, const Places<T>& places, Index n, Index t,
                   const RowPointers<T>& rows) const {
     constexpr int gates = gates_of(phase);
     const Panels<T>& w = hidden_[phase];
-    if (plan_.by_rows) {
-      const Range panels = share.h_panels;
-      if (adds_up<phase>()) {
-        multiply<Base::self>(n, rows, w, panels.first, panels.last);
-      } else {
-        multiply<Base::zero>(n, rows, w, panels.first, panels.last);
-      }
-      return true;
+    if (!plan_.by_rows) {
+      if (!worker.arrive()) return false;
+      share.follow<T>(plan_, places.rows, H_, P_, worker);
     }
-    if (!worker.arrive()) return false;
-    share.follow<T>(plan_, places.rows, H_, P_, worker);
-    const Range panels = share.h_panels;
-    for (int other = 0; other < worker.count; ++other) {
+    const bool back = t & 1;
+    const Walk& walk = walks_[phase];
+    if (!adds_up<phase>()) {
+      for (Index i = 0; i < n; ++i) fill(rows.c[i], share.h_units, T(0));
+    }
+    Range k{0, w.depth};
+    for (int other = 0; !plan_.by_rows && other < worker.count; ++other) {
       if (!worker.await(other)) return false;
       const Range theirs = part(panels_of<T>(H_), other, worker.count);
-      const Range k{theirs.first * gates * W, theirs.last * gates * W};
-      if (!adds_up<phase>() && other == 0) {
-        multiply<Base::zero>(n, rows, w, panels.first, panels.last, k);
-      } else {
-        multiply<Base::self>(n, rows, w, panels.first, panels.last, k);
-      }
+      k = {theirs.first * gates * W, theirs.last * gates * W};
+      if (other + 1 < worker.count) multiply_along(walk, share.h_panels, back, n, rows, w, k, true);
     }
+    multiply_along(walk, share.h_panels, back, n, rows, w, k);
     return true;
   }
 
@@ -413,6 +413,7 @@ class BackwardScan {
   const double cost_of_step_;
   const Pointwise<T>& pointwise_;
   const Index block_;  // steps
+  Walk walks_[Cell::phases];
 
   Panels<T> hidden_[Cell::phases]{};  // W_hh of each phase, depth window_depth
   Panels<T> input_{};                 // W_ih, depth window_depth

@@ -57,7 +57,7 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
     c[i] = carried_ + row * P_;
   });
   if (!worker.proceed(cost_of_step_)) return false;
-  if (!carry_back<0>(worker, share, places, n, pointers)) return false;
+  if (!carry_back<0>(worker, share, places, n, t, pointers)) return false;
   if (phases.full) {
     for_rows([&](Index i, Index, Index, const GradRow<T>& row) {
       a[i] = row.d_cell;

@@ -7,6 +7,7 @@
 #include "both.hpp"
 #include "masks.hpp"
 #include "schedule.hpp"
+#include "walk.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -55,6 +56,11 @@ class ForwardScan {
     if (chunk_ > 0) block_ = min(block_, chunk_);
     block_ = clamp(block_, 1, max(1, T_));
     stored_ = fused_ ? 1 : block_;
+    for (int phase = 0; phase < Cell::phases; ++phase) {
+      const int gates = PhaseGates<Cell>(phase).count;
+      const bool few = B_ < rows_to_fuse;
+      walks_[phase] = Walk(few ? units_of_a_tile(gates) : at_once, gates * P_ * line_bytes, few);
+    }
     // Weights of as many stay in L2 while all rows pass over them.
     const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
     const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
@@ -283,7 +289,7 @@ class ForwardScan {
       for (Index i = 0; i < n; ++i) {
         lists.a[i] = phase > 0 ? lists.row[i].reset_h : lists.row[i].operand;
       }
-      if (!add_hidden<phase, save>(worker, share, n, lists, lists.c)) return false;
+      if (!add_hidden<phase, save>(worker, share, n, t & 1, lists, lists.c)) return false;
       // The next product reads what every worker wrote.
       if (!worker.proceed(cost_of_step_)) return false;
       if (plan_.by_rows) return true;
@@ -305,16 +311,15 @@ class ForwardScan {
   bool structured_step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
                        const RowLists& lists) const;
 
-  // sums += W_hh h, then the pointwise part, unless other phases come first. Of other workers' units, those
-  // of the first are asked for first: while theirs are on their way between cores, there is work with what
-  // has come. Reduced precision waits for all of them.
+  // sums += W_hh h, then the pointwise part, unless other phases come first. Reduced precision waits for all
+  // other workers' units.
   template <int phase, bool save>
-  bool add_hidden(Worker& worker, const Share& share, Index n, const RowLists& lists,
+  bool add_hidden(Worker& worker, const Share& share, Index n, bool back, const RowLists& lists,
                   T* const* sums) const {
     constexpr PhaseGates<Cell> gates(phase);
     const Operand& weights = weights_.hidden[phase];
-    const Range panels = grouped(share.panels, gates.count);
-    [[maybe_unused]] Range units{0, P_};
+    const Walk& walk = walks_[phase];
+    Range units{0, P_};
     if (!plan_.by_rows) {
       for (int other = 0; other < worker.count; ++other) {
         if (!worker.await(other)) return false;
@@ -325,7 +330,7 @@ class ForwardScan {
           units = theirs;
           if (packs() && other + 1 < worker.count) {
             const RowPointers<T> list{lists.a, 1, sums};
-            multiply<Base::self>(n, list, weights, panels.first, panels.last, units);
+            multiply_along(walk, share.panels, back, n, list, weights, units, true);
           }
         }
       }
@@ -333,24 +338,35 @@ class ForwardScan {
     const auto list = prepared(weights, n, lists.a, sums, lists.prepared);
     if constexpr (exact) {
       if (!packs() && n > 0) {
+        const Range panels = grouped(share.panels, gates.count);
         multiply_once<Base::self>(n, list, weights, call_.in.params.w_hh + gates.first * H_ * P_,
                                   once(worker), panels.first, panels.last);
       }
     }
-    // Of one row the chains of activations are hidden only by those of many units.
-    const Index at_once_of = n < rows_to_fuse ? share.panels.size() : at_once;
-    for (Index u = share.panels.first; u < share.panels.last; u += at_once_of) {
-      const Range some{u, min(share.panels.last, u + at_once_of)};
+    const auto finish_units = [&](Range some) {
+      if (phases_.parts()) return;
+      apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
+    };
+    if (n < rows_to_fuse) {
+      if constexpr (!exact) {
+        const Range panels = grouped(share.panels, gates.count);
+        multiply<Base::self>(n, list, weights, panels.first, panels.last);
+      } else if (packs()) {
+        multiply_along(walk, share.panels, back, n, list, weights, units);
+      }
+      // Of one row the chains of activations are hidden only by those of many units.
+      finish_units(share.panels);
+      return true;
+    }
+    walk.over(share.panels, back, [&](Range some) {
       const Range own = grouped(some, gates.count);
       if constexpr (!exact) {
         multiply<Base::self>(n, list, weights, own.first, own.last);
       } else if (packs()) {
         multiply<Base::self>(n, list, weights, own.first, own.last, units);
       }
-      if (!phases_.parts()) {
-        apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
-      }
-    }
+      finish_units(some);
+    });
     return true;
   }
 
@@ -423,6 +439,7 @@ class ForwardScan {
   Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
   Index stored_;  // steps whose sums are stored
   Index fused_panels_;
+  Walk walks_[Cell::phases];
 
   Weights<Cell, T, Operand> weights_;
   T* once_ = nullptr;     // [threads, panels_at_once, max(I, P), W]

@@ -21,7 +21,7 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
     fill(lists.raw[i], {share.panels.first * C * W, share.panels.last * C * W}, T(0));
   }
   T* const* const sums = phases_.norm ? lists.raw : lists.c;
-  if (!add_hidden<0, save>(worker, share, n, lists, sums)) return false;
+  if (!add_hidden<0, save>(worker, share, n, t & 1, lists, sums)) return false;
   if (phases_.norm) {
     if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
     for (Index i = 0; i < n; ++i) {

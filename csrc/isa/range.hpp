@@ -25,6 +25,16 @@ PYRNN_INLINE Range part(Index n, int index, int count, Index grain = 1) {
   return {min(n, grains * index / count * grain), min(n, grains * (index + 1) / count * grain)};
 }
 
+// Calls f(some) for a range cut at the multiples of `block`, a power of two; the last part first with `back`.
+template <class F>
+PYRNN_INLINE void for_blocks(Range range, Index block, bool back, F f) {
+  const Index first = range.first & -block, last = (range.last + block - 1) & -block;
+  for (Index at = first; at < last; at += block) {
+    const Index from = back ? first + last - block - at : at;
+    f(Range{max(range.first, from), min(range.last, from + block)});
+  }
+}
+
 // These two stand in functions of their own: their loops, as vectors, take room at each of many callers.
 template <class T>
 __attribute__((noinline)) void fill(T* row, Range range, T value) {

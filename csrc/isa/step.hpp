@@ -3,6 +3,7 @@
 #pragma once
 
 #include "both.hpp"
+#include "walk.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -51,7 +52,7 @@ class StackStep {
   static constexpr Index rows_at_once = 64;
   // The products of a step go block by block of units, a tile of one row each, so that they can be walked
   // backwards. The pointwise part follows for all units: of few, its chains of activations would not overlap.
-  static constexpr Index panels_in_block = panels_at_once < G ? 1 : panels_at_once / G;
+  static constexpr Index panels_in_block = units_of_a_tile(G);
 
   // OpenMP is not asked where one thread is all that is worth it.
   static int max_threads(Index work) {
@@ -194,10 +195,7 @@ class StackStep {
     const Index dense = phase == 0 && layer.tokens == nullptr ? n : 0;
     const auto inputs = prepared(weights.input, dense, x, sums, own_words);
     const auto states = prepared(weights.hidden[phase], n, h, hidden_sums, own_words + x_words_);
-    const Index blocks = ceil_div(share.panels.size(), panels_in_block);
-    for (Index i = 0; i < blocks; ++i) {
-      const Index first = share.panels.first + panels_in_block * (layer.odd ? blocks - 1 - i : i);
-      const Range panels{first, min(share.panels.last, first + panels_in_block)};
+    for_blocks(share.panels, panels_in_block, layer.odd, [&](Range panels) {
       if (dense > 0) {
         if (phases.norm) {
           const Range own = grouped(panels, G);
@@ -210,7 +208,7 @@ class StackStep {
         const Range own = grouped(panels, phase_gates.count);
         multiply<Base::self>(n, states, weights.hidden[phase], own.first, own.last);
       }
-    }
+    });
     if (phases.parts()) return;
     apply<Cell, phase, false, T>(pointwise_of<Cell>(layer.variant), layer.variant, n, at,
                                  share.panels, sums);
