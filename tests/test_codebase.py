@@ -69,6 +69,7 @@ FLOORS = {
     "isa/both.hpp": 12,
     "isa/forward.hpp": 13,
     "isa/forward_phases.hpp": 14,
+    "isa/forward_products.hpp": 14,
     "isa/forward_rows.hpp": 14,
     "isa/step.hpp": 13,
     "isa/backward.hpp": 12,

@@ -6,6 +6,7 @@
 #include "elman.hpp"
 #include "fingerprint.hpp"
 #include "forward_phases.hpp"
+#include "forward_products.hpp"
 #include "forward_rows.hpp"
 #include "gru.hpp"
 #include "linear.hpp"
