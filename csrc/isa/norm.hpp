@@ -73,10 +73,19 @@ PYRNN_INLINE void for_units(Range panels, Index H, F f) {
   }
 }
 
+// Sums to begin with. As the initialiser of an array it would be a string instruction, which takes as long as
+// a dozen lines.
+template <class T, int count>
+PYRNN_INLINE void clear(Vec<T> (&sums)[count]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < count; ++i) sums[i] = Vec<T>{};
+}
+
 // The sum of f(at, panel, i) over all units and blocks i.
 template <int count, class T, class F>
 PYRNN_INLINE T sum_of_row(Index H, F f) {
-  Vec<T> sums[count] = {};
+  Vec<T> sums[count];
+  clear<T>(sums);
   for_units<T>({0, panels_of<T>(H)}, H, [&](const auto& at, Index p) {
 #pragma GCC unroll 4
     for (int i = 0; i < count; ++i) sums[i] += f(at, p, i);
@@ -134,7 +143,9 @@ struct GradMeans {
 // dx^(at, panel, i) and x^(at, panel, i).
 template <int count, class T, class D, class X>
 PYRNN_INLINE GradMeans<T> grad_means(Index H, D d, X x) {
-  Vec<T> sum_d[count] = {}, sum_dx[count] = {};
+  Vec<T> sum_d[count], sum_dx[count];
+  clear<T>(sum_d);
+  clear<T>(sum_dx);
   for_units<T>({0, panels_of<T>(H)}, H, [&](const auto& at, Index p) {
 #pragma GCC unroll 4
     for (int i = 0; i < count; ++i) {
