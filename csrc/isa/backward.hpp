@@ -328,17 +328,16 @@ class BackwardScan {
     }
     const bool back = t & 1;
     const Walk& walk = walks_[phase];
-    if (!adds_up<phase>()) {
-      for (Index i = 0; i < n; ++i) fill(rows.c[i], share.h_units, T(0));
-    }
+    const Base base = adds_up<phase>() ? Base::self : Base::zero;
     Range k{0, w.depth};
     for (int other = 0; !plan_.by_rows && other < worker.count; ++other) {
       if (!worker.await(other)) return false;
       const Range theirs = part(panels_of<T>(H_), other, worker.count);
       k = {theirs.first * gates * W, theirs.last * gates * W};
-      if (other + 1 < worker.count) multiply_along(walk, share.h_panels, back, n, rows, w, k, true);
+      if (other + 1 < worker.count)
+        multiply_along(walk, share.h_panels, back, n, rows, w, k, base, true);
     }
-    multiply_along(walk, share.h_panels, back, n, rows, w, k);
+    multiply_along(walk, share.h_panels, back, n, rows, w, k, base);
     return true;
   }
 

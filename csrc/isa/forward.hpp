@@ -311,6 +311,9 @@ class ForwardScan {
   bool structured_step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
                        const RowLists& lists) const;
 
+  // Whether W_hh h adds to nothing, and its product need not be told.
+  bool starts_at_zero() const { return exact && packs() && phases_.norm; }
+
   // sums += W_hh h, then the pointwise part, unless other phases come first. Reduced precision waits for all
   // other workers' units.
   template <int phase, bool save>

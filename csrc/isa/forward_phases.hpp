@@ -18,7 +18,8 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
     if (!phases_.norm) continue;
     // While some workers read the sums of a step, others make those of the next.
     lists.raw[i] = raw_hidden_[t & 1] + places.rows.row(rows.first + i) * sums_size();
-    fill(lists.raw[i], {share.panels.first * C * W, share.panels.last * C * W}, T(0));
+    if (!starts_at_zero())
+      fill(lists.raw[i], {share.panels.first * C * W, share.panels.last * C * W}, T(0));
   }
   T* const* const sums = phases_.norm ? lists.raw : lists.c;
   if (!add_hidden<0, save>(worker, share, n, t & 1, lists, sums)) return false;

@@ -14,6 +14,7 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
   constexpr PhaseGates<Cell> gates(phase);
   const Operand& weights = weights_.hidden[phase];
   const Walk& walk = walks_[phase];
+  const Base base = starts_at_zero() ? Base::zero : Base::self;
   Range units{0, P_};
   if (!plan_.by_rows) {
     for (int other = 0; other < worker.count; ++other) {
@@ -25,7 +26,7 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
         units = theirs;
         if (packs() && other + 1 < worker.count) {
           const RowPointers<T> list{lists.a, 1, sums};
-          multiply_along(walk, share.panels, back, n, list, weights, units, true);
+          multiply_along(walk, share.panels, back, n, list, weights, units, base, true);
         }
       }
     }
@@ -39,18 +40,17 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
     }
   }
   const auto finish_units = [&](Range some) {
-    if (phases_.parts()) return;
     apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
   };
-  if (n < rows_to_fuse) {
+  if (n < rows_to_fuse || phases_.parts()) {
     if constexpr (!exact) {
       const Range panels = grouped(share.panels, gates.count);
       multiply<Base::self>(n, list, weights, panels.first, panels.last);
     } else if (packs()) {
-      multiply_along(walk, share.panels, back, n, list, weights, units);
+      multiply_along(walk, share.panels, back, n, list, weights, units, base);
     }
     // Of one row the chains of activations are hidden only by those of many units.
-    finish_units(share.panels);
+    if (!phases_.parts()) finish_units(share.panels);
     return true;
   }
   walk.over(share.panels, back, [&](Range some) {

@@ -73,25 +73,30 @@ PYRNN_INLINE void for_units(Range panels, Index H, F f) {
   }
 }
 
-// Sums to begin with. As the initialiser of an array it would be a string instruction, which takes as long as
-// a dozen lines.
-template <class T, int count>
-PYRNN_INLINE void clear(Vec<T> (&sums)[count]) {
-#pragma GCC unroll 4
-  for (int i = 0; i < count; ++i) sums[i] = Vec<T>{};
-}
+// The means of d and of d x over a row.
+template <class T>
+struct Means {
+  T of_d, of_dx;
+};
 
-// The sum of f(at, panel, i) over all units and blocks i.
-template <int count, class T, class F>
-PYRNN_INLINE T sum_of_row(Index H, F f) {
-  Vec<T> sums[count];
-  clear<T>(sums);
+// Of d(at, panel, i) and x(at, panel, i), for all units and blocks i.
+template <int count, class T, class D, class X>
+PYRNN_INLINE Means<T> means_of(Index H, D d, X x) {
+  // As the initialiser of an array a zero would be a string instruction, as long as a dozen lines.
+  Vec<T> sum_d[count], sum_dx[count];
+#pragma GCC unroll 4
+  for (int i = 0; i < count; ++i) sum_d[i] = sum_dx[i] = Vec<T>{};
   for_units<T>({0, panels_of<T>(H)}, H, [&](const auto& at, Index p) {
 #pragma GCC unroll 4
-    for (int i = 0; i < count; ++i) sums[i] += f(at, p, i);
+    for (int i = 0; i < count; ++i) {
+      const Vec<T> value = d(at, p, i);
+      sum_d[i] += value;
+      sum_dx[i] += value * x(at, p, i);
+    }
   });
-  for (int i = 1; i < count; ++i) sums[0] += sums[i];
-  return total<T>(sums[0]);
+  for (int i = 1; i < count; ++i) sum_d[0] += sum_d[i], sum_dx[0] += sum_dx[i];
+  const T n = T(count * H);
+  return {total<T>(sum_d[0]) / n, total<T>(sum_dx[0]) / n};
 }
 
 template <class T>
@@ -99,19 +104,24 @@ struct Moments {
   T mean, rstd;
 };
 
+// In one pass, from a value of the row on: var = mean(d^2) - mean(d)^2 loses what the mean is larger than the
+// deviation, and d, the distance to the middle one of three values, has a mean of about its deviation.
 template <class Blocks, class T>
 __attribute__((noinline)) Moments<T> moments(const T* row, Index H) {
   constexpr int count = Blocks::count;
-  const auto value = [&](const auto& at, Index p, int i) {
-    return at.load(panel_blocks(row, p, Blocks::of_row) + Blocks::at(i) * panel_width<T>);
+  const auto block = [&](Index p, int i) {
+    return panel_blocks(row, p, Blocks::of_row) + Blocks::at(i) * panel_width<T>;
   };
-  const T n = T(count * H);
-  const T mean = sum_of_row<count, T>(H, value) / n;
-  const T squares = sum_of_row<count, T>(H, [&](const auto& at, Index p, int i) {
-    const Vec<T> d = within(at, value(at, p, i) - splat(mean));
-    return d * d;
-  });
-  return {mean, T(1) / std::sqrt(squares / n + T(norm_eps))};
+  const auto one = [&](Index unit, int i) { return block(unit / panel_width<T>, i)[unit]; };
+  const T a = one(0, 0), b = one(H / 2, count / 2), c = one(H - 1, count - 1);
+  const T low = a < b ? a : b, high = a < b ? b : a;
+  const T middle = c < low ? low : (high < c ? high : c);
+  const auto distance = [&](const auto& at, Index p, int i) {
+    return within(at, at.load(block(p, i)) - splat(middle));
+  };
+  const Means<T> m = means_of<count, T>(H, distance, distance);
+  const T var = m.of_dx - m.of_d * m.of_d;
+  return {middle + m.of_d, T(1) / std::sqrt((var < T(0) ? T(0) : var) + T(norm_eps))};
 }
 
 // sums = base + gain x^ in some panels, x^ the normalised blocks of the row `raw`, which `norm` [count, H]
@@ -134,33 +144,8 @@ __attribute__((noinline)) void add_normalised(const T* raw, const Moments<T>& m,
   });
 }
 
-// The two means that the gradient of a row takes: of dx^ and of dx^ x^.
 template <class T>
-struct GradMeans {
-  T of_d, of_dx;
-};
-
-// dx^(at, panel, i) and x^(at, panel, i).
-template <int count, class T, class D, class X>
-PYRNN_INLINE GradMeans<T> grad_means(Index H, D d, X x) {
-  Vec<T> sum_d[count], sum_dx[count];
-  clear<T>(sum_d);
-  clear<T>(sum_dx);
-  for_units<T>({0, panels_of<T>(H)}, H, [&](const auto& at, Index p) {
-#pragma GCC unroll 4
-    for (int i = 0; i < count; ++i) {
-      const Vec<T> value = d(at, p, i);
-      sum_d[i] += value;
-      sum_dx[i] += value * x(at, p, i);
-    }
-  });
-  for (int i = 1; i < count; ++i) sum_d[0] += sum_d[i], sum_dx[0] += sum_dx[i];
-  const T n = T(count * H);
-  return {total<T>(sum_d[0]) / n, total<T>(sum_dx[0]) / n};
-}
-
-template <class T>
-PYRNN_INLINE Vec<T> through_norm(Vec<T> d, Vec<T> x, const GradMeans<T>& means, T rstd) {
+PYRNN_INLINE Vec<T> through_norm(Vec<T> d, Vec<T> x, const Means<T>& means, T rstd) {
   return splat(rstd) * ((d - splat(means.of_d)) - x * splat(means.of_dx));
 }
 

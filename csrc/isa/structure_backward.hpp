@@ -178,7 +178,7 @@ struct StructureBackward {
       return rounded(at.load(row.dn) * at.load(gain));
     };
     const auto x = [&](const auto& at, Index, int) { return at.load(row.cell_x); };
-    const GradMeans<T> means = grad_means<1, T>(phases.H, d, x);
+    const Means<T> means = means_of<1, T>(phases.H, d, x);
     for_lanes<T>(units.first, units.last, [&](const auto& at) {
       at.store(row.d_fresh, through_norm<T>(d(at, 0, 0), x(at, 0, 0), means, cell_rstd[k]));
     });
@@ -192,7 +192,7 @@ struct StructureBackward {
       return rounded(at.load(panel_blocks(da, p, G) + i * W) * at.load(gain + i * H));
     };
     const auto x = [&](const auto& at, Index, int i) { return at.load(norm + i * H); };
-    const GradMeans<T> means = grad_means<G, T>(H, d, x);
+    const Means<T> means = means_of<G, T>(H, d, x);
     for_units<T>(panels, H, [&](const auto& at, Index p) {
 #pragma GCC unroll 4
       for (int i = 0; i < G; ++i) {

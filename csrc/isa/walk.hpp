@@ -51,15 +51,19 @@ class Walk {
   bool parts_ = false;
 };
 
-// C += A B in the panels, each a group of `b.groups`: the early ones over the lines `k`, the late over all. In
-// a function of its own: it stands in every cell's time loop.
+// C = base + A B in the panels, each a group of `b.groups`: the early ones over the lines `k`, of which those
+// from 0 on are the first, the late over all. In a function of its own: it stands in every cell's time loop.
 template <class T>
 __attribute__((noinline)) void multiply_along(const Walk& walk, Range panels, bool back, Index n,
                                               const RowPointers<T>& rows, const Panels<T>& b,
-                                              Range k, bool early_only = false) {
+                                              Range k, Base base, bool early_only = false) {
   const auto multiply_block = [&](Range block, Range lines) {
     const Range own = grouped(block, b.groups);
-    multiply<Base::self>(n, rows, b, own.first, own.last, lines);
+    if (base == Base::zero && lines.first == 0) {
+      multiply<Base::zero>(n, rows, b, own.first, own.last, lines);
+    } else {
+      multiply<Base::self>(n, rows, b, own.first, own.last, lines);
+    }
   };
   if (walk.is_block(panels)) return multiply_block(panels, k);
   const auto multiply_some = [&](Range some, Range lines) {
