@@ -279,18 +279,24 @@ class BackwardScan {
         f(i, row, k, made[i]);
       }
     };
+    // The tape of a row comes while the one before it is computed.
+    const auto expect_next = [&](Index i) {
+      if (i + 1 == rows.size()) return;
+      for (int c = 0; c < C; ++c) expect(made[i + 1].gates + c * H_, share.units);
+    };
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     for_rows([&](Index, Index row, Index k, GradRow<T>& at_row) {
       at_row = grad_row(places, t, row, k);
     });
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {
-        return structured_step(worker, share, places, rows.size(), t, for_rows, a, c);
+        return structured_step(worker, share, places, rows.size(), t, for_rows, expect_next, a, c);
       }
     }
     return for_phases<Cell, true>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
       for_rows([&](Index i, Index row, Index k, const GradRow<T>& at_row) {
+        if constexpr (phase + 1 == Cell::phases) expect_next(i);
         pointwise_.backward[phase](call_.in.variant, at_row, share.panels, da_x_at(k),
                                    da_h_at<phase>(k));
         a[i] = da_h_at<phase>(k);
@@ -306,9 +312,9 @@ class BackwardScan {
                        Index alive) const;
 
   // A step back through the phases of structure.hpp.
-  template <class ForRows>
+  template <class ForRows, class ExpectNext>
   bool structured_step(Worker& worker, Share& share, const Places<T>& places, Index n, Index t,
-                       ForRows for_rows, const T** a, T** c) const;
+                       ForRows for_rows, ExpectNext expect_next, const T** a, T** c) const;
 
   // Whether W_hh^T da_h adds to what is carried back beside it; a mask comes between the two.
   template <int phase>

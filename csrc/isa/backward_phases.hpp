@@ -7,10 +7,10 @@ namespace pyrnn::PYRNN_ISA {
 namespace {
 
 template <class Cell, class T>
-template <class ForRows>
+template <class ForRows, class ExpectNext>
 bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const Places<T>& places,
-                                            Index n, Index t, ForRows for_rows, const T** a,
-                                            T** c) const {
+                                            Index n, Index t, ForRows for_rows,
+                                            ExpectNext expect_next, const T** a, T** c) const {
   const Variant<T>& variant = call_.in.variant;
   const auto& phases = structure_.phases;
   const RowPointers<T> pointers{a, 1, c};
@@ -27,7 +27,8 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
     multiply<Base::zero>(n, pointers, structure_.projection, share.panels.first, share.panels.last);
   }
   if (structure_.parts()) {
-    for_rows([&](Index, Index, Index k, const GradRow<T>& row) {
+    for_rows([&](Index i, Index, Index k, const GradRow<T>& row) {
+      expect_next(i);
       pointwise_.backward_stages[1](variant, row, share.panels, da_x_at(k), nullptr);
     });
     if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
@@ -41,7 +42,8 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
                            share.panels.last);
     }
   }
-  for_rows([&](Index, Index, Index k, const GradRow<T>& row) {
+  for_rows([&](Index i, Index, Index k, const GradRow<T>& row) {
+    if (!structure_.parts()) expect_next(i);
     const auto backward =
         structure_.parts() ? pointwise_.backward_stages[0] : pointwise_.backward[0];
     backward(variant, row, share.panels, da_x_at(k), da_h_at<0>(k));
