@@ -52,7 +52,7 @@ NUM_GATES = {
 NUM_PEEPHOLES = {"lstm": 3, "lstm_coupled": 2}  # of i, f, o; of f, o
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """What distinguishes a cell from the plain one of its name.
 
