@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers_ops import DTYPES
 from helpers_variants import (
@@ -15,7 +16,7 @@ from helpers_variants import (
     variant_forward,
     variant_run,
 )
-from tolerances import RELATIVE, assert_close, assert_same_bits
+from tolerances import RELATIVE, assert_close, assert_same_bits, relative_error
 
 import pyrnn
 from pyrnn import ops, reference
@@ -151,3 +152,17 @@ def test_masks_do_not_depend_on_the_dtype() -> None:
     for name in ("y", "cells", "dx", "dw_hh"):
         if exact.get(name) is not None:
             assert_close(rounded[name], exact[name], "float32", name)
+
+
+@pytest.mark.parametrize("layer_class", [pyrnn.RNN, pyrnn.GRU, pyrnn.LSTM])
+def test_layer_norm_of_sums_far_from_zero(layer_class: Any) -> None:
+    """A variance out of a mean of squares would lose all that the mean is larger."""
+    layer = layer_class(24, 40, layer_norm=True, rng=0)
+    layer.params["weight_ih_l0"][:, 0] = 1
+    x = np.random.default_rng(0).standard_normal((5, 3, 24)).astype("float32")
+    x[..., 0] = 100
+    got = layer(x)[0]
+    with pyrnn.backend("reference"):
+        want = layer(x)[0]
+    error = relative_error(got, want)
+    assert error < tolerance_of({"layer_norm": True}, "float32"), error
