@@ -39,27 +39,25 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
                                 once(worker), panels.first, panels.last);
     }
   }
+  const auto multiply_units = [&](Range some) {
+    if constexpr (!exact) {
+      const Range own = grouped(some, gates.count);
+      multiply<Base::self>(n, list, weights, own.first, own.last);
+    } else if (packs()) {
+      multiply_along(walk, some, back, n, list, weights, units, base);
+    }
+  };
   const auto finish_units = [&](Range some) {
     apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
   };
   if (n < rows_to_fuse || phases_.parts()) {
-    if constexpr (!exact) {
-      const Range panels = grouped(share.panels, gates.count);
-      multiply<Base::self>(n, list, weights, panels.first, panels.last);
-    } else if (packs()) {
-      multiply_along(walk, share.panels, back, n, list, weights, units, base);
-    }
+    multiply_units(share.panels);
     // Of one row the chains of activations are hidden only by those of many units.
     if (!phases_.parts()) finish_units(share.panels);
     return true;
   }
   walk.over(share.panels, back, [&](Range some) {
-    const Range own = grouped(some, gates.count);
-    if constexpr (!exact) {
-      multiply<Base::self>(n, list, weights, own.first, own.last);
-    } else if (packs()) {
-      multiply<Base::self>(n, list, weights, own.first, own.last, units);
-    }
+    multiply_units(some);
     finish_units(some);
   });
   return true;
