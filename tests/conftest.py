@@ -31,6 +31,16 @@ def _same_threads() -> Iterator[None]:
         pyrnn.set_num_threads(before)
 
 
+@pytest.fixture
+def threads_whatever_the_load() -> Iterator[None]:
+    """As many threads as a test asks for: a busy machine, which more threads than processors make
+    one, would for a while leave one to each call, and nothing to be compared.
+    """
+    _core.heed_load(False)
+    yield
+    _core.heed_load(True)
+
+
 @pytest.fixture(params=["kernels", "reference"])
 def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on the kernels and on the reference."""

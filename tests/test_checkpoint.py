@@ -66,6 +66,7 @@ def states_nbytes(case: Case, steps: int) -> int:
     return kept * case.batch_size * case.hidden_size * states * size
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("reverse", [False, True], ids=["", "reverse"])
 @pytest.mark.parametrize("dtype", DTYPES)

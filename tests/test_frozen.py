@@ -25,6 +25,7 @@ def random_layer(kind: str, input_size: int, hidden_size: int, dtype: str, **opt
     return cls(input_size, hidden_size, dtype=dtype, rng=hidden_size, **fixed, **options)
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(

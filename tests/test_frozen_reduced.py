@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from tolerances import (
 )
 
 import pyrnn
-from pyrnn import _core
 from pyrnn.autocomplete.corpus import language_reference, split
 from pyrnn.autocomplete.model import CharModel
 from pyrnn.autocomplete.training import Settings, train
@@ -66,6 +64,7 @@ def test_one_step_is_exact_but_for_the_roundings(kind: str, precision: str) -> N
             assert_close(y, want, "float32", f"{input_size}, {hidden_size}")
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sequence_is_its_steps(kind: str, precision: str) -> None:
@@ -109,6 +108,7 @@ def test_near_the_layer(kind: str, options: dict[str, Any], precision: str) -> N
         assert relative_error(frozen(x, state, lengths)[0], want[0]) < limit
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", SMOOTH_KINDS)
 def test_both_directions_and_lengths(kind: str, precision: str) -> None:
@@ -148,15 +148,7 @@ def test_more_threads_than_a_step_uses(kind: str, precision: str) -> None:
         assert_same_bits(stream.step(x[t]), want[t], f"step {t}")
 
 
-@pytest.fixture
-def heedless() -> Iterator[None]:
-    """Threads keep their shares: a busy machine would leave one."""
-    _core.heed_load(False)
-    yield
-    _core.heed_load(True)
-
-
-@pytest.mark.usefixtures("heedless")
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru_reset_before", "lstm"])
 def test_threads_do_not_meet_in_their_rows(kind: str, precision: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,12 @@ import pytest
 from helpers_layers import KINDS, assert_all_same
 
 import pyrnn
-from pyrnn import _core, checkpoint
+from pyrnn import checkpoint
 
 
 def random_layer(kind: str, input_size: int, hidden_size: int, **options: Any) -> Any:
     cls, fixed = KINDS[kind]
     return cls(input_size, hidden_size, rng=0, **fixed, **options)
-
-
-@pytest.fixture
-def threads_whatever_the_load() -> Iterator[None]:
-    _core.heed_load(False)  # a busy machine would leave one thread
-    yield
-    _core.heed_load(True)
 
 
 @pytest.mark.usefixtures("threads_whatever_the_load")

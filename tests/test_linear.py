@@ -55,6 +55,7 @@ def test_gradients_by_differences() -> None:
     assert_gradient(lambda: float((layer(x) * dy).sum()), x, grads.x, "x")
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 def test_threads_do_not_change_a_bit() -> None:
     layer = pyrnn.Linear(65, 97, rng=0)
     x = np.random.default_rng(1).normal(size=(211, 65)).astype("f4")

@@ -162,6 +162,7 @@ def test_a_row_depends_on_no_other(
         assert_same_bits(column, alone[:7, -1:], "one column")
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_number_of_threads_changes_nothing(precision: str) -> None:
     rng = np.random.default_rng(9)

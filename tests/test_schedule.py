@@ -17,16 +17,12 @@ from helpers_script import check_script
 from tolerances import assert_same_bits
 
 import pyrnn
-from pyrnn import _core
 
 
 @pytest.fixture
-def threads_whatever_the_load() -> Iterator[None]:
-    """Several threads also where the machine is busy, for the tests of what they compute."""
-    _core.heed_load(False)
+def threads_of_the_kernels(threads_whatever_the_load: None) -> Iterator[None]:
     with pyrnn.backend("kernels"):
         yield
-    _core.heed_load(True)
 
 
 def problem(layer: Any, steps: int, rows: int, tokens: bool) -> tuple[Any, Any, Any]:
@@ -53,7 +49,7 @@ def outcome(layer: Any, x: Any, state: Any, dy: Any, lengths: Any) -> dict[str, 
 SHAPES = ((97, 1, 12, 32), (130, 2, 9, 65), (100, 5, 16, 40), (40, 9, 8, 64), (33, 17, 20, 33))
 
 
-@pytest.mark.usefixtures("threads_whatever_the_load")
+@pytest.mark.usefixtures("threads_of_the_kernels")
 @pytest.mark.parametrize("lengths", [False, True], ids=["", "ragged"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("stack", [(2, False), (3, False), (4, False), (1, True), (2, True)])
@@ -76,7 +72,7 @@ def test_any_number_of_threads_gives_the_same_bits(
             assert_same_bits(array, want[name], f"{threads} threads, {name}")
 
 
-@pytest.mark.usefixtures("threads_whatever_the_load")
+@pytest.mark.usefixtures("threads_of_the_kernels")
 @pytest.mark.parametrize("stack", [(3, False), (2, True)])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PLAIN_KINDS])
 def test_variants_on_two_threads_give_the_same_bits(kind: str, stack: tuple[int, bool]) -> None:
@@ -90,7 +86,7 @@ def test_variants_on_two_threads_give_the_same_bits(kind: str, stack: tuple[int,
         assert_same_bits(array, want[name], name)
 
 
-@pytest.mark.usefixtures("threads_whatever_the_load")
+@pytest.mark.usefixtures("threads_of_the_kernels")
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_side_by_side_is_one_after_the_other(bidirectional: bool) -> None:
     """The layers' passes against single operations, each on its own."""

@@ -34,6 +34,7 @@ SIZES = [(3, 1, 1), (1, 7, 2), (16, 15, 3), (17, 16, 1), (33, 17, 5), (5, 33, 65
          (64, 65, 4), (256, 192, 1)]  # fmt: skip
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES, ids=str)

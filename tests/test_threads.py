@@ -19,7 +19,8 @@ from tolerances import assert_same_bits
 import pyrnn
 from pyrnn import ops
 
-# One row over many units, a few rows, enough rows for each thread to have its own; one step.
+# One row over many units, a few rows, enough rows for each thread to have its own; as many, but
+# of weights that threads share out; one step.
 SHAPES = (  # T, B, I, H
     (20, 1, 64, 256),
     (9, 1, 16, 130),
@@ -31,6 +32,8 @@ SHAPES = (  # T, B, I, H
     (8, 33, 24, 64),
     (5, 67, 12, 40),
     (300, 6, 8, 16),
+    (4, 14, 136, 208),
+    (3, 20, 512, 512),
     (1, 1, 64, 256),
     (1, 5, 300, 130),
     (1, 40, 64, 96),
@@ -47,6 +50,7 @@ def results(case: Case) -> dict[str, Any]:
     return run(ops, make(case))
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("lengths", [None, "zeros"], ids=["", "ragged"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,6 +69,7 @@ def test_any_number_of_threads_gives_the_same_bits(
             assert_same_bits(array, want[name], f"{threads} threads, {name}")
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 def test_one_row_that_is_much_longer_than_the_others() -> None:
     for cell in CELLS:
         problem = make(Case(cell, "float32", 40, 24, 8, 32, lengths="full"))

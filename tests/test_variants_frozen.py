@@ -42,6 +42,7 @@ def limit_of(kind: str, precision: str) -> float:
     return RELATIVE[precision] * (10 if "layer_norm" in KINDS[kind][1] else 1)
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_frozen_gives_the_bits_of_the_layer(
                 assert_close(results[0][0], want, dtype, "y", limit_of(kind, dtype))
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_are_the_sequence(kind: str, dtype: str) -> None:
@@ -93,6 +95,7 @@ def test_streams_are_the_sequence(kind: str, dtype: str) -> None:
                 assert_all_same(stream.state, last)
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", REDUCED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_reduced_precision(kind: str, precision: str) -> None:
@@ -112,6 +115,7 @@ def test_reduced_precision(kind: str, precision: str) -> None:
             assert_same_bits(stream.step(x[t]), want[t], f"stream, {t}")
 
 
+@pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_in_chunks_and_threads_gives_the_same_bits(kind: str) -> None:
     rng = np.random.default_rng(0)

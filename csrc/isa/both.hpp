@@ -59,15 +59,21 @@ PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* 
 template <class Cell>
 constexpr int rows_apart = accumulators / (Cell::columns * panel_vectors);
 
+// Whether n rows have all of their sums in registers from the one product to the other.
+template <class Cell>
+constexpr bool both_at_once(Index n) {
+  constexpr bool apart = Cell::columns == Cell::gates + 1;
+  return Cell::phases == 1 && (!apart || (n < tile_rows ? n : tile_rows) <= rows_apart<Cell>);
+}
+
 // n rows, the units of `panels`. `x` and `h` are as prepared() gives them; both have the sums as their C.
 template <class Cell, class T, class Operand, class RowsOf>
 void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
                    const Weights<Cell, T, Operand>& weights, Range panels) {
   constexpr int G = Cell::gates, C = Cell::columns;
   constexpr bool apart = C == G + 1;
-  if constexpr (std::is_same_v<Operand, Panels<T>> && Cell::phases == 1 &&
-                (!apart || rows_apart<Cell> > 0)) {
-    if (!apart || min(n, tile_rows) <= rows_apart<Cell>) {
+  if constexpr (std::is_same_v<Operand, Panels<T>> && both_at_once<Cell>(1)) {
+    if (both_at_once<Cell>(n)) {
       const Index last = panels.last * G;
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);

@@ -43,10 +43,11 @@ class ForwardScan {
         H_(call.in.shape.H),
         P_(call.in.P),
         phases_(H_, P_, call.in.variant),
-        plan_(Plan::of((G * H_ * (I_ + P_) + phases_.work()) / speed_of(call.precision), B_, T_,
-                       panels_of<T>(H_), place.max_threads, phases_.meetings())),
-        fused_(exact && Cell::phases == 1 && packs() && plan_.by_rows && !phases_.parts() &&
-               B_ >= rows_to_fuse * plan_.threads),
+        plan_(Plan::of({(G * H_ * (I_ + P_) + phases_.work()) / speed_of(call.precision), B_, T_,
+                        panels_of<T>(H_), phases_.meetings(),
+                        exact ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0, may_fuse()},
+                       place.max_threads)),
+        fused_(may_fuse() && fuses()),
         chunk_(place.chunk),
         cost_of_step_((double(G * H_) * double(I_ + P_) + double(phases_.work())) * double(B_)),
         pointwise_(pointwise_of<Cell>(call.in.variant)) {
@@ -58,7 +59,7 @@ class ForwardScan {
     stored_ = fused_ ? 1 : block_;
     for (int phase = 0; phase < Cell::phases; ++phase) {
       const int gates = PhaseGates<Cell>(phase).count;
-      const bool few = B_ < rows_to_fuse;
+      const bool few = B_ < Plan::least_rows;
       walks_[phase] = Walk(few ? units_of_a_tile(gates) : at_once, gates * P_ * line_bytes, few);
     }
     // Weights of as many stay in L2 while all rows pass over them.
@@ -115,6 +116,15 @@ class ForwardScan {
 
   // Weights for more than this call: all of them are packed, whatever it needs itself.
   bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
+  bool may_fuse() const { return exact && Cell::phases == 1 && packs() && !phases_.parts(); }
+  bool fuses() const {
+    if (plan_.by_rows) return B_ >= Plan::least_rows * plan_.threads;
+    if (B_ >= Plan::many_rows) return true;
+    // What W_ih adds to W_hh at each step is to stay in the third-level cache with it.
+    constexpr Index most_bytes = 4 * 1024 * 1024;
+    return B_ >= Plan::least_rows && both_at_once<Cell>(B_) &&
+           G * H_ * I_ * Index(sizeof(T)) <= most_bytes;
+  }
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || shares(); }
   T* once(const Worker& worker) const {
@@ -275,10 +285,12 @@ class ForwardScan {
       if (fused_) {
         fused_step<save>(share, places, rows, t, lists);
         if (phases_.projects) {
+          if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
           phases().project(pointwise_, call_.in.variant, n, lists.row, lists.a, lists.c,
                            share.h_panels);
         }
-        return worker.proceed(cost_of_step_);
+        if (!worker.proceed(cost_of_step_)) return false;
+        return share.template meet<T>(plan_, places.rows, H_, P_, worker);
       }
     }
     if constexpr (Cell::phases == 1) {
@@ -339,9 +351,6 @@ class ForwardScan {
 
   template <bool save>
   void finish(const Share& share, const Places<T>& places) const;
-
-  // Fewer rows than this read W_ih too often for what they save by not storing its product.
-  static constexpr Index rows_to_fuse = 4;
 
   const Forward<T>& call_;
   const Index T_, B_, I_, H_, P_;

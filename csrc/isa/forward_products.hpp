@@ -50,7 +50,7 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
   const auto finish_units = [&](Range some) {
     apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
   };
-  if (n < rows_to_fuse || phases_.parts()) {
+  if (n < Plan::least_rows || phases_.parts()) {
     multiply_units(share.panels);
     // Of one row the chains of activations are hidden only by those of many units.
     if (!phases_.parts()) finish_units(share.panels);

@@ -59,7 +59,7 @@ class LinearForward {
  private:
   explicit LinearForward(const Linear<T>& call)
       : call_(call),
-        plan_(Plan::of(call.in_features * call.out_features, max(16, call.rows), 1, 1,
+        plan_(Plan::of({call.in_features * call.out_features, max(16, call.rows), 1, 1},
                        Team::max_threads())) {}
 
   void carve(Carver& carver) {
@@ -127,7 +127,7 @@ class LinearBackward {
  private:
   explicit LinearBackward(const Linear<T>& call)
       : call_(call),
-        plan_(Plan::of(call.in_features * call.out_features, max(16, call.rows), 2, 1,
+        plan_(Plan::of({call.in_features * call.out_features, max(16, call.rows), 2, 1},
                        Team::max_threads())),
         block_(clamp(call.rows, 1, rows_of_a_block)) {}
 

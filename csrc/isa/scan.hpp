@@ -86,27 +86,63 @@ struct Time {
   PYRNN_INLINE Index before(Index t) const { return reverse ? t + 1 : t - 1; }
 };
 
+// What a step of a call costs.
+struct StepCost {
+  Index weights;  // multiply-adds of a row
+  Index rows, steps, units;
+  int meetings = 1;    // of the threads, by units
+  Index bytes = 0;     // of the weights; 0 in reduced precision
+  bool joint = false;  // whether W_ih x_t may be a part of it
+};
+
 // How a call is cut: by rows every thread runs alone; by units the threads meet at every step, but each
 // keeps its slice of W_hh in its own cache.
 struct Plan {
+  // Fewer rows of a thread read W_ih too often for what they save by not storing its product.
+  static constexpr Index least_rows = 4;
+  // With so many the arithmetic takes longer than reading all weights at every step.
+  static constexpr Index many_rows = 16;
+
   int threads;
   bool by_rows;
 
-  // Costs are those of one step: `weights` values of W_hh read, for `rows` sequences.
-  static Plan of(Index weights, Index rows, Index steps, Index units, int max_threads,
-                 int meetings = 1) {
+  static Plan of(const StepCost& step, int max_threads) {
     // One step needs no barrier, and by units each weight is packed by one thread.
-    const bool one_step = steps == 1;
+    const bool one_step = step.steps == 1;
     // Below about 100,000 multiply-adds in all, starting threads costs more than they save.
-    const double work = double(weights) * double(rows) * double(steps);
-    if (max_threads <= 1 || work < 1e5) return {1, !one_step};
-    if (!one_step && (rows >= 16 || (rows >= 4 && weights * rows < 16 * 1024 * 16))) {
-      return {int(min(max_threads, ceil_div(rows, 2))), true};
+    const double work = double(step.weights) * double(step.rows);
+    if (max_threads <= 1 || work * double(step.steps) < 1e5) return {1, !one_step};
+    if (!one_step && by_rows_of(step, work, max_threads)) {
+      return {int(min(max_threads, ceil_div(step.rows, 2))), true};
     }
     // A barrier takes about as long as 10,000 multiply-adds on weights out of L2.
-    const Index useful = max(1, Index(double(weights) * double(rows) / (10e3 * meetings)));
-    return {int(min(min(max_threads, useful), max(1, units))), false};
+    const Index useful = max(1, Index(work / (10e3 * step.meetings)));
+    return {int(min(min(max_threads, useful), max(1, step.units))), false};
   }
+
+ private:
+  // More than this, read by each thread, is not at hand in the third-level cache at every step.
+  static constexpr Index most_bytes = 8 * 1024 * 1024;
+
+  static bool by_rows_of(const StepCost& step, double work, int threads) {
+    if (step.rows >= least_rows && work < 16 * 1024 * 16) return true;  // short beside a meeting
+    const bool tile_each =
+        step.bytes > 0 && step.bytes <= most_bytes && step.rows >= least_rows * threads;
+    return (step.rows >= many_rows || tile_each) && !shares(step, threads);
+  }
+
+  // Whether threads with rows enough are better off with meetings and a part of the weights each: where all of
+  // those would come out of the third-level cache for every thread, or where the few rows of each are cut into
+  // more tiles than all rows are.
+  static bool shares(const StepCost& step, int threads) {
+    const Index most_units = ceil_div(step.units, threads) * threads;
+    if (!step.joint || step.meetings > 1 || most_units * 8 > step.units * 9) return false;
+    if (step.bytes >= most_bytes && step.rows >= many_rows) return true;
+    const Index own = ceil_div(step.rows, threads);
+    return step.bytes >= most_bytes / 8 && own < 10 && tiles(step.rows) < threads * tiles(own);
+  }
+
+  static Index tiles(Index rows) { return ceil_div(rows, tile_rows); }
 };
 
 // The units in a range of panels.

@@ -29,8 +29,9 @@ class StackStep {
     const Index weights =
         (G * H * (layers[0].I + P) + phases.work()) / speed_of(layers[0].precision);
     const int most = max_threads(weights * B);
-    const Plan plan = most == 1 ? Plan{1, false}
-                                : Plan::of(weights, B, 1, panels_of<T>(H), most, phases.meetings());
+    const Plan plan = most == 1
+                          ? Plan{1, false}
+                          : Plan::of({weights, B, 1, panels_of<T>(H), phases.meetings()}, most);
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
