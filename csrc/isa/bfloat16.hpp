@@ -47,26 +47,30 @@ struct Bfloat16 {
   }
 
 #if defined(__AVX512BF16__)
-  static constexpr int planes = 1;
+  static constexpr int planes = 1, weight_planes = 1;
 
   template <int>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
     return words;
   }
-  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
     return bit_cast<Sum>(
-        _mm512_dpbf16_ps(bit_cast<__m512>(sum), bit_cast<__m512bh>(w), bit_cast<__m512bh>(x)));
+        _mm512_dpbf16_ps(bit_cast<__m512>(sum), bit_cast<__m512bh>(w), bit_cast<__m512bh>(*x)));
   }
 #else
-  static constexpr int planes = 2;
+  static constexpr int planes = 2, weight_planes = 2;
 
   // The earlier or the later value of each word, as float32.
   template <int later>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
     return later == 1 ? words & splat(Word(-0x10000)) : words << 16;
   }
-  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
-    return bit_cast<Sum>(w) * bit_cast<Sum>(x) + sum;
+  template <int later>
+  PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
+    return plane<later>(words);
+  }
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
+    return bit_cast<Sum>(w) * bit_cast<Sum>(*x) + sum;
   }
 #endif
 };

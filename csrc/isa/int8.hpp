@@ -83,7 +83,7 @@ struct Int8 {
 
 #if defined(__AVX512VNNI__)
   // vpdpbusd multiplies unsigned by signed bytes: q + 128 by q, less 128 times the sum of the latter.
-  static constexpr int planes = 1;
+  static constexpr int planes = 1, weight_planes = 1;
 
   template <int>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
@@ -93,12 +93,31 @@ struct Int8 {
     return words ^ splat(bit_cast<Word>(0x80808080));
   }
   PYRNN_INLINE static Sum start(const Word* head) { return load(head + panel_width<Word>); }
-  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
     return bit_cast<Sum>(
-        _mm512_dpbusd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(x), bit_cast<__m512i>(w)));
+        _mm512_dpbusd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(*x), bit_cast<__m512i>(w)));
+  }
+#elif defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
+  // vpmaddubsw multiplies unsigned by signed bytes and adds two neighbours in 16 bits, which hold 2 * 127^2: the
+  // magnitude of x by w with the sign of x.
+  static constexpr int planes = 2, weight_planes = 1;
+
+  template <int>
+  PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
+    return words;
+  }
+  template <int with_sign>
+  PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
+    return with_sign == 1 ? words : bit_cast<Vec<Word>>(_mm256_abs_epi8(bit_cast<__m256i>(words)));
+  }
+  PYRNN_INLINE static Sum start(const Word*) { return Sum{}; }
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
+    const __m256i with_sign = _mm256_sign_epi8(bit_cast<__m256i>(w), bit_cast<__m256i>(x[1]));
+    const __m256i pairs = _mm256_maddubs_epi16(bit_cast<__m256i>(x[0]), with_sign);
+    return sum + bit_cast<Sum>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 #else
-  static constexpr int planes = 2;
+  static constexpr int planes = 2, weight_planes = 2;
   using Halves = Vec<std::int16_t>;
 
   // Bytes 0 and 2, or 1 and 3, of each word as int16.
@@ -107,19 +126,21 @@ struct Int8 {
     const Halves halves = bit_cast<Halves>(words);
     return bit_cast<Vec<Word>>((odd == 1 ? halves : halves << 8) >> 8);
   }
+  template <int odd>
+  PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
+    return plane<odd>(words);
+  }
   PYRNN_INLINE static Sum start(const Word*) { return Sum{}; }
 
   // sum += the products of both int16.
-  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, Vec<Word> x) {
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
 #if defined(__AVX512BW__)
-    return sum + bit_cast<Sum>(_mm512_madd_epi16(bit_cast<__m512i>(w), bit_cast<__m512i>(x)));
-#elif defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
-    return sum + bit_cast<Sum>(_mm256_madd_epi16(bit_cast<__m256i>(w), bit_cast<__m256i>(x)));
+    return sum + bit_cast<Sum>(_mm512_madd_epi16(bit_cast<__m512i>(w), bit_cast<__m512i>(*x)));
 #elif defined(__SSE2__) && PYRNN_VECTOR_BYTES == 16
-    return sum + bit_cast<Sum>(_mm_madd_epi16(bit_cast<__m128i>(w), bit_cast<__m128i>(x)));
+    return sum + bit_cast<Sum>(_mm_madd_epi16(bit_cast<__m128i>(w), bit_cast<__m128i>(*x)));
 #else
     // A product of two q fits in 15 bits.
-    const Sum both = bit_cast<Sum>(bit_cast<Halves>(w) * bit_cast<Halves>(x));
+    const Sum both = bit_cast<Sum>(bit_cast<Halves>(w) * bit_cast<Halves>(*x));
     return sum + (both >> 16) + (both << 16 >> 16);
 #endif
   }

@@ -72,9 +72,9 @@ void prepare(const float* a, Index depth, Word* operand) {
   encode<Format>(a, depth, scale, last);
   if constexpr (Format::planes == 2) {
     for_lanes<Word>(0, words, [&](const auto& at) {
-      const Vec<Word> both = at.load(last);
-      at.store(first, Format::template plane<0>(both));
-      at.store(last, Format::template plane<1>(both));
+      const Vec<Word> all = at.load(last);
+      at.store(first, Format::template operand_plane<0>(all));
+      at.store(last, Format::template operand_plane<1>(all));
     });
   } else {
     for_lanes<Word>(0, words,
@@ -149,14 +149,28 @@ constexpr int reduced_rows = vector_registers == 32 ? 6 : 4;
 template <class Format, int R>
 constexpr int reduced_vectors() {
   if (R <= 2) return R == 1 ? 8 : 4;
-  return R * 4 + Format::planes * 4 + 2 <= vector_registers ? 4 : 2;
+  return R * 4 + Format::weight_planes * 4 + 2 <= vector_registers ? 4 : 2;
+}
+
+// A word of a row of A, of each of its planes `words` apart.
+template <class Format>
+PYRNN_INLINE void splat_planes(Vec<Word> (&x)[Format::planes], const Word* a, Index words) {
+#pragma GCC unroll 2
+  for (int plane = 0; plane < Format::planes; ++plane) x[plane] = splat(a[plane * words]);
+}
+
+// Words of W as its planes.
+template <class Format>
+PYRNN_INLINE void spread(Vec<Word> (&w)[Format::weight_planes], Vec<Word> words) {
+  w[0] = Format::template plane<0>(words);
+  if constexpr (Format::weight_planes == 2) w[1] = Format::template plane<1>(words);
 }
 
 // R rows by P panels of W vectors each, from vector v0 of panel p on. Without a base row, C is the base.
 template <class Format, int R, int P, int W>
 PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Format>& b, Index p,
                                int v0, const float* base_row) {
-  constexpr int N = P * W, planes = Format::planes;
+  constexpr int N = P * W, planes = Format::planes, weights = Format::weight_planes;
   const Index stride = b.lines() * panel_width<Word>, words = words_of<Format>(b.depth);
   const Word* const head = b.panel(p) + v0 * lanes<Word>;
   // Vector i of the tile, in the first line.
@@ -176,41 +190,35 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
     if constexpr (R <= 2) {
       Vec<Word> x[R][planes];
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-        for (int plane = 0; plane < planes; ++plane) x[r][plane] = splat(a[r][k + plane * words]);
-      }
+      for (int r = 0; r < R; ++r) splat_planes<Format>(x[r], a[r] + k, words);
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
-        const Vec<Word> both = load(line + place(i));
-        Vec<Word> w[planes];
-        w[0] = Format::template plane<0>(both);
-        if constexpr (planes == 2) w[1] = Format::template plane<1>(both);
+        Vec<Word> w[weights];
+        spread<Format>(w, load(line + place(i)));
         if constexpr (R > 1) keep(w[0]);
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-          for (int plane = 0; plane < planes; ++plane) {
-            sum[r][i] = Format::add(sum[r][i], w[plane], x[r][plane]);
+          for (int part = 0; part < weights; ++part) {
+            sum[r][i] = Format::add(sum[r][i], w[part], x[r] + part);
           }
         }
       }
     } else {
-      Vec<Word> w[planes][N];
+      Vec<Word> w[N][weights];
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
-        const Vec<Word> both = load(line + place(i));
-        w[0][i] = Format::template plane<0>(both);
-        if constexpr (planes == 2) w[1][i] = Format::template plane<1>(both);
-        keep(w[0][i]);
+        spread<Format>(w[i], load(line + place(i)));
+        keep(w[i][0]);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
+        Vec<Word> x[planes];
+        splat_planes<Format>(x, a[r] + k, words);
 #pragma GCC unroll 2
-        for (int plane = 0; plane < planes; ++plane) {
-          const Vec<Word> x = splat(a[r][k + plane * words]);
+        for (int part = 0; part < weights; ++part) {
 #pragma GCC unroll 8
-          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[plane][i], x);
+          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i][part], x + part);
         }
       }
     }
