@@ -187,10 +187,12 @@ class BackwardScan {
     const Share units = Share::by_units<T>(B_, H_, P_, worker);
     const Range own = units.panels, own_of_h = units.h_panels;
     const auto pack_window = [this](const Panels<T>& b, const T* w, int gates, Range panels) {
-      pack_rows(b, panels.first, panels.last, [&](Index k) -> const T* {
-        const Index unit = k / (gates * W) * W + k % W, gate = k / W % gates;
-        return unit < H_ ? w + (gate * H_ + unit) * b.columns : nullptr;
-      });
+      for (Index unit = 0, k = 0; unit < H_; unit += W) {
+        for (int gate = 0; gate < gates; ++gate, k += W) {
+          const T* const rows = w + (gate * H_ + unit) * b.columns;
+          pack_matrix(b, rows, H_ - unit, {k, k + W}, panels);
+        }
+      }
     };
     for (int p = 0; p < Cell::phases; ++p) {
       const PhaseGates<Cell> gates(p);

@@ -33,7 +33,7 @@ Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, in
     pack_slices(data, rows, depth, column, 1);
   } else {
     const Panels<T> one{data, depth, width, 1, {}};
-    pack_rows(one, 0, 1, [&](Index k) { return rows[k] + column; });
+    pack_rows(one, 0, 1, {0, depth}, [&](Index k) { return rows[k] + column; });
   }
   return {data, depth, width};
 }
@@ -69,10 +69,13 @@ void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns
 template <class T, class F>
 PYRNN_INLINE void accumulate_lines(Index depth, int width, T* to, bool first, F f) {
   Vec<T> sums[panel_vectors];
+#pragma GCC unroll 4
   for (int v = 0; v < panel_vectors; ++v) sums[v] = first ? Vec<T>{} : load_line(to, v, width);
   for (Index k = 0; k < depth; ++k) {
+#pragma GCC unroll 4
     for (int v = 0; v < panel_vectors; ++v) sums[v] += f(k, v);
   }
+#pragma GCC unroll 4
   for (int v = 0; v < panel_vectors; ++v) store_line(to, v, width, sums[v]);
 }
 
@@ -104,13 +107,23 @@ void accumulate_products(const Slice<T>& d, const T* const* x, Index column, T* 
 // Rows of x or of a gradient, as an operand: B[k][n] = rows[k][n].
 template <class T>
 void pack_operand(const Panels<T>& b, const T* const* rows, Range panels) {
-  pack_rows(b, panels.first, panels.last, [&](Index k) { return rows[k]; });
+  pack_rows(b, panels.first, panels.last, {0, b.depth}, [&](Index k) { return rows[k]; });
+}
+
+// Lines `k` from `count` rows of a matrix of b.columns; lines beyond those are zeros.
+template <class T>
+__attribute__((noinline)) void pack_matrix(const Panels<T>& b, const T* matrix, Index count,
+                                           Range k, Range panels) {
+  pack_rows(b, panels.first, panels.last, k, [&](Index at) -> const T* {
+    const Index row = at - k.first;
+    return row < count ? matrix + row * b.columns : nullptr;
+  });
 }
 
 // Rows of a matrix [depth, columns].
 template <class T>
 void pack_matrix(const Panels<T>& b, const T* matrix, Range panels) {
-  pack_rows(b, panels.first, panels.last, [&](Index k) { return matrix + k * b.columns; });
+  pack_matrix(b, matrix, b.depth, {0, b.depth}, panels);
 }
 
 }  // namespace

@@ -94,6 +94,7 @@ PYRNN_INLINE Means<T> means_of(Index H, D d, X x) {
       sum_dx[i] += value * x(at, p, i);
     }
   });
+#pragma GCC unroll 4
   for (int i = 1; i < count; ++i) sum_d[0] += sum_d[i], sum_dx[0] += sum_dx[i];
   const T n = T(count * H);
   return {total<T>(sum_d[0]) / n, total<T>(sum_dx[0]) / n};

@@ -19,8 +19,10 @@ void pack_transposed_panel(const Panels<T>& b, const T* from, Index p, Range k) 
     Index at = k.first;
     for (; at + N <= k.last; at += N) {
       Vec<T> square[N];
+#pragma GCC unroll 16
       for (int r = 0; r < N; ++r) square[r] = r < rows ? load(w + r * b.depth + at) : Vec<T>{};
       transpose<T>(square);
+#pragma GCC unroll 16
       for (int r = 0; r < N; ++r) store(to + (at + r) * next + v * N, square[r]);
     }
     for (; at < k.last; ++at) {
@@ -65,20 +67,28 @@ void multiply_once(Index count, const RowPointers<T>& rows, const Panels<T>& b, 
   }
 }
 
-// Panels [first, last) of a B of one block whose row k `row(k)` gives: a pointer to `columns` values, or
-// null for zeros.
+// Lines `k` of the panels [first, last) of a B of one block whose row k `row(k)` gives: a pointer to `columns`
+// values, or null for zeros.
 template <class T, class Row>
-void pack_rows(const Panels<T>& b, Index first, Index last, Row row) {
-  for (Index p = first, next; p < last; p = next) {
-    next = min(last, b.bundle_end(p));
-    T* to = b.panel(p);
-    const Index step = b.line_step(p);
-    for (Index k = 0; k < b.depth; ++k, to += step) {
-      const T* const from = row(k);
-      for (Index q = p; q < next; ++q) {
+void pack_rows(const Panels<T>& b, Index first, Index last, Range k, Row row) {
+  constexpr Index W = panel_width<T>;
+  // Of so many rows all panels are packed before the next: each row comes in whole, while it is at hand.
+  constexpr Index at_once = W;
+  for (Index from = k.first, to; from < k.last; from = to) {
+    to = min(k.last, from + at_once);
+    for (Index p = first; p < last; ++p) {
+      const int width = b.width(p);
+      const Index step = b.line_step(p);
+      T* line = b.panel(p) + from * step;
+      for (Index at = from; at < to; ++at, line += step) {
+        const T* const values = row(at);
+        if (values != nullptr && width == W) {
+          copy_line(values + p * W, line);
+          continue;
+        }
         for (int v = 0; v < panel_vectors; ++v) {
-          store(to + (q - p) * panel_width<T> + v * lanes<T>,
-                from == nullptr ? Vec<T>{} : load_line(from + q * panel_width<T>, v, b.width(q)));
+          const Vec<T> some = values == nullptr ? Vec<T>{} : load_line(values + p * W, v, width);
+          store(line + v * lanes<T>, some);
         }
       }
     }

@@ -215,6 +215,7 @@ template <class T, int W = lanes<T> / 2>
 PYRNN_INLINE void transpose(Vec<T> (&row)[lanes<T>]) {
   if constexpr (W >= 1) {
     constexpr int N = lanes<T>;
+#pragma GCC unroll 16
     for (int i = 0; i < N; ++i) {
       if (!(i & W)) exchange<W, N>(row[i], row[i + W], std::make_integer_sequence<int, N>());
     }
