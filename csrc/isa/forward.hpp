@@ -281,20 +281,10 @@ class ForwardScan {
         lists.c[i] = window_ + (window_first + row) * sums_size();
       }
     }
-    if constexpr (exact) {
-      if (fused_) {
-        fused_step<save>(share, places, rows, t, lists);
-        if (phases_.projects) {
-          if (!share.template meet<T>(plan_, places.rows, H_, P_, worker)) return false;
-          phases().project(pointwise_, call_.in.variant, n, lists.row, lists.a, lists.c,
-                           share.h_panels);
-        }
-        if (!worker.proceed(cost_of_step_)) return false;
-        return share.template meet<T>(plan_, places.rows, H_, P_, worker);
-      }
-    }
     if constexpr (Cell::phases == 1) {
-      if (phases_.any()) return structured_step<save>(worker, share, places, rows, t, lists);
+      if (fused_ || phases_.any()) {
+        return structured_step<save>(worker, share, places, rows, t, lists);
+      }
     }
     return for_phases<Cell>([&](auto phase_constant) {
       constexpr int phase = decltype(phase_constant)::value;
@@ -318,7 +308,11 @@ class ForwardScan {
   bool normalise_input(Worker& worker, Share& share, const Places<T>& places, Range steps,
                        Index alive) const;
 
-  // A step with the phases of structure.hpp.
+  template <bool save>
+  bool add_sums(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
+                const RowLists& lists) const;
+
+  // A step with the phases of structure.hpp, or with both products at once.
   template <bool save>
   bool structured_step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
                        const RowLists& lists) const;

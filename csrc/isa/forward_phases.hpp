@@ -1,4 +1,4 @@
-// A forward step with the phases of structure.hpp, between which workers meet.
+// A forward step with both products at once, or with the phases of structure.hpp, between which workers meet.
 #pragma once
 
 #include "forward.hpp"
@@ -6,12 +6,11 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+// sums += W_hh h, or their normalised values.
 template <class Cell, class T, class Operand>
 template <bool save>
-bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share,
-                                                    const Places<T>& places, Range rows, Index t,
-                                                    const RowLists& lists) const {
-  const Variant<T>& variant = call_.in.variant;
+bool ForwardScan<Cell, T, Operand>::add_sums(Worker& worker, Share& share, const Places<T>& places,
+                                             Range rows, Index t, const RowLists& lists) const {
   const Index n = rows.size();
   for (Index i = 0; i < n; ++i) {
     lists.a[i] = lists.row[i].operand;
@@ -31,6 +30,24 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
                                          save ? call_.tape.norm_hh + at * G * H_ : nullptr);
       if (save && writes_rows(worker)) call_.tape.rstd[at * 2 + 1] = rstd;
     }
+  }
+  return true;
+}
+
+template <class Cell, class T, class Operand>
+template <bool save>
+bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share,
+                                                    const Places<T>& places, Range rows, Index t,
+                                                    const RowLists& lists) const {
+  const Variant<T>& variant = call_.in.variant;
+  const Index n = rows.size();
+  if (fused_) {
+    for (int other = 0; !plan_.by_rows && other < worker.count; ++other) {
+      if (!worker.await(other)) return false;
+    }
+    if constexpr (exact) fused_step<save>(share, places, rows, t, lists);
+  } else if (!add_sums<save>(worker, share, places, rows, t, lists)) {
+    return false;
   }
   if (phases_.parts()) {
     phases().add_cell_peepholes(n, lists.row, lists.a, lists.c, share.panels);
