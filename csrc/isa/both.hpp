@@ -78,6 +78,8 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
         const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
+        // Where panels do not lie interleaved, one is passed over by all rows while it is in L1.
+        if (most_bundled == 1 && !apart && n > tile_rows) some = 1;
         const auto tile = [&](auto rows_constant, Index row) {
           constexpr int R = decltype(rows_constant)::value;
           const auto panels_of_tile = [&](auto panels_constant, Index at) {

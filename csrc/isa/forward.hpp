@@ -66,6 +66,7 @@ class ForwardScan {
     const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
     const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
     fused_panels_ = clamp(fit, at_once, most_fused);
+    tall_ = most_bundled == 1 && weights_bytes > block_bytes / 4;
   }
 
   int threads() const { return plan_.threads; }
@@ -357,6 +358,7 @@ class ForwardScan {
   Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
   Index stored_;  // steps whose sums are stored
   Index fused_panels_;
+  bool tall_;  // whether many rows pass over the units of one panel, not six over those of a few
   Walk walks_[Cell::phases];
 
   Weights<Cell, T, Operand> weights_;

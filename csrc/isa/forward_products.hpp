@@ -68,23 +68,30 @@ template <bool save>
 void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<T>& places,
                                                Range rows, Index t, const RowLists& lists) const {
   constexpr PhaseGates<Cell> gates(0);
-  for (Index u = share.panels.first; u < share.panels.last; u += fused_panels_) {
-    const Range some{u, min(share.panels.last, u + fused_panels_)};
-    for_tiles(rows.size(), [&](Index first, Index n) {
-      alignas(line_bytes) T sums[tile_rows][most_fused * C * W];
-      const T* h[tile_rows];
-      T* c[tile_rows];
-      for (Index i = 0; i < n; ++i) {
-        h[i] = lists.row[first + i].operand;
-        expect_writes<save>(lists.row[first + i], units_of<T>(some, H_));
-        c[i] = sums[i] - u * C * W;
+  // Of the sums of so many rows and panels.
+  constexpr Index most_rows = tile_rows * most_fused / at_once;
+  const bool tall = tall_ && rows.size() > tile_rows;
+  const Index units_at_once = tall ? at_once : fused_panels_;
+  const Index rows_at_once = tall ? most_rows : tile_rows;
+  const Index parts = ceil_div(rows.size(), rows_at_once);
+  alignas(line_bytes) T sums[tile_rows * most_fused * C * W];
+  const T* h[most_rows];
+  T* c[most_rows];
+  for (Index u = share.panels.first; u < share.panels.last; u += units_at_once) {
+    const Range some{u, min(share.panels.last, u + units_at_once)};
+    for (Index i = 0, first = 0, n; i < parts; ++i, first += n) {
+      n = ceil_div(rows.size() - first, parts - i);
+      for (Index k = 0; k < n; ++k) {
+        h[k] = lists.row[first + k].operand;
+        expect_writes<save>(lists.row[first + k], units_of<T>(some, H_));
+        c[k] = sums + (k * units_at_once - u) * C * W;
       }
       const RowPointers<T> states{h, 1, c};
       if (call_.in.tokens != nullptr) {
-        for (Index i = 0; i < n; ++i) {
-          const Index row = places.rows.row(rows.first + first + i);
-          weights_.start_sums(c[i], some);
-          gather(call_.in.tokens[places.index(t, row)], c[i], some);
+        for (Index k = 0; k < n; ++k) {
+          const Index row = places.rows.row(rows.first + first + k);
+          weights_.start_sums(c[k], some);
+          gather(call_.in.tokens[places.index(t, row)], c[k], some);
         }
         multiply<Base::self>(n, states, weights_.hidden[0], some.first * gates.count,
                              some.last * gates.count);
@@ -92,7 +99,7 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
         multiply_both(n, RowPointers<T>{lists.a + first, 1, c}, states, weights_, some);
       }
       apply<Cell, 0, save, T>(pointwise_, call_.in.variant, n, lists.row + first, some, c);
-    });
+    }
   }
 }
 
