@@ -117,6 +117,7 @@ class ForwardScan {
 
   // Weights for more than this call: all of them are packed, whatever it needs itself.
   bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
+  // Whether both products of a step can run at once, and whether they do.
   bool may_fuse() const { return exact && Cell::phases == 1 && packs() && !phases_.parts(); }
   bool fuses() const {
     if (plan_.by_rows) return B_ >= Plan::least_rows * plan_.threads;
