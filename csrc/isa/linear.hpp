@@ -59,8 +59,9 @@ class LinearForward {
  private:
   explicit LinearForward(const Linear<T>& call)
       : call_(call),
-        plan_(Plan::of({call.in_features * call.out_features, max(16, call.rows), 1, 1},
-                       Team::max_threads())) {}
+        plan_(
+            Plan::of({call.in_features * call.out_features, max(Plan::many_rows, call.rows), 1, 1},
+                     Team::max_threads())) {}
 
   void carve(Carver& carver) {
     const Index panels = panels_of<T>(call_.out_features);
@@ -127,8 +128,9 @@ class LinearBackward {
  private:
   explicit LinearBackward(const Linear<T>& call)
       : call_(call),
-        plan_(Plan::of({call.in_features * call.out_features, max(16, call.rows), 2, 1},
-                       Team::max_threads())),
+        plan_(
+            Plan::of({call.in_features * call.out_features, max(Plan::many_rows, call.rows), 2, 1},
+                     Team::max_threads())),
         block_(clamp(call.rows, 1, rows_of_a_block)) {}
 
   void carve(Carver& carver) {
