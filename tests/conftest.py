@@ -22,13 +22,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_threads_at_start = pyrnn.get_num_threads()
+
+
 @pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    """A test that sets the number of threads leaves it as it was."""
-    before = pyrnn.get_num_threads()
-    yield
-    if pyrnn.get_num_threads() != before:
-        pyrnn.set_num_threads(before)
+def _same_threads() -> None:
+    """Each test starts with as many threads as the first, whatever those before it, or fixtures
+    that several of them share, have set.
+    """
+    if pyrnn.get_num_threads() != _threads_at_start:
+        pyrnn.set_num_threads(_threads_at_start)
 
 
 @pytest.fixture

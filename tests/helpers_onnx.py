@@ -37,9 +37,9 @@ ACTIVATIONS: dict[str, tuple[int, tuple[float, float], Callable[..., Any]]] = {
     "ThresholdedRelu": (1, (1, 0), lambda x, a, b: x if x > a else 0.0),
     "ScaledTanh": (2, (1, 1), lambda x, a, b: a * np.tanh(b * x)),
     "HardSigmoid": (2, (0.2, 0.5), lambda x, a, b: min(max(a * x + b, 0.0), 1.0)),
-    "Elu": (1, (1, 0), lambda x, a, b: x if x >= 0 else a * (np.exp(x) - 1)),
+    "Elu": (1, (1, 0), lambda x, a, b: x if x >= 0 else a * np.expm1(x)),
     "Softsign": (0, (0, 0), lambda x, a, b: x / (1 + abs(x))),
-    "Softplus": (0, (0, 0), lambda x, a, b: np.log(1 + np.exp(x))),
+    "Softplus": (0, (0, 0), lambda x, a, b: np.logaddexp(0, x)),
 }
 DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 

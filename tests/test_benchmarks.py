@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 from tolerances import RELATIVE
+
+import pyrnn
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.append(str(BENCH))
@@ -44,6 +48,13 @@ SMALL = [
 
 KINDS = (*PEERS, *EVALUATORS[:2], *DROP_INS[:2])
 PAIRS = [(kind, case) for kind in KINDS for case in SMALL if kind.supports(case)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads_of_openmp() -> Iterator[None]:
+    """What peers that share OpenMP with the tests set, is undone."""
+    with threadpoolctl.threadpool_limits(pyrnn.get_num_threads(), user_api="openmp"):
+        yield
 
 
 @pytest.mark.parametrize(
