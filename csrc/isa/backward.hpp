@@ -2,6 +2,7 @@
 // gradients of the gates; after each block of steps dx, dW and db as large products.
 #pragma once
 
+#include "left.hpp"
 #include "masks.hpp"
 #include "schedule.hpp"
 #include "structure_backward.hpp"
@@ -149,23 +150,24 @@ class BackwardScan {
     Index alive = 0;
     for (Index i = time.blocks() - 1; i >= 0; --i) {
       const Range steps = time.steps(i);
-      const Index alive_before = alive;
       share.follow<T>(plan_, rows, H_, P_, worker);
       const Index done = T_ - steps.first;
       if (chunk_ > 0 && worker.job > 0 && !worker.await_steps(worker.job - 1, done)) return;
       if (structure_.cell_x != nullptr && !normalise_cells(worker, share, places, steps, alive))
         return;
+      const Index K = list(places, steps, lists, alive);
+      Left<T> left = left_of(K);
       for (Index s = steps.size() - 1; s >= 0; --s) {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
         const Range some{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
-        if (!step(worker, share, places, some, t, steps.first)) return;
+        if (!step(worker, share, places, some, t, steps.first, left)) return;
+        left.step_back(alive);
       }
-      const Index K = list(places, steps, lists, alive_before);
       if (!worker.barrier()) return;  // the window is complete
       input_gradient(worker, places, lists, K);
       if (chunk_ > 0 && !worker.publish(done)) return;
-      pack_operands(worker, places, lists, K);
+      pack_operands(worker, places, lists, K, left);
       if (!worker.barrier()) return;  // the operands are complete
       weight_gradients(worker, places, lists, K, i + 1 == time.blocks() && !call_.accumulate);
       if (!worker.barrier()) return;  // both may be overwritten
@@ -183,73 +185,11 @@ class BackwardScan {
     }
   }
 
-  void pack(const Worker& worker) const {
-    const Share units = Share::by_units<T>(B_, H_, P_, worker);
-    const Range own = units.panels, own_of_h = units.h_panels;
-    const auto pack_window = [this](const Panels<T>& b, const T* w, int gates, Range panels) {
-      for (Index unit = 0, k = 0; unit < H_; unit += W) {
-        for (int gate = 0; gate < gates; ++gate, k += W) {
-          const T* const rows = w + (gate * H_ + unit) * b.columns;
-          pack_matrix(b, rows, H_ - unit, {k, k + W}, panels);
-        }
-      }
-    };
-    for (int p = 0; p < Cell::phases; ++p) {
-      const PhaseGates<Cell> gates(p);
-      pack_window(hidden_[p], call_.in.params.w_hh + gates.first * H_ * P_, gates.count, own_of_h);
-    }
-    structure_.pack(own);
-    if (call_.dx != nullptr) {
-      pack_window(input_, call_.in.params.w_ih, G,
-                  part(panels_of<T>(I_), worker.index, worker.count));
-    }
-  }
+  // The weights as the walk and dx read them.
+  void pack(const Worker& worker) const;
 
   // dh0 and dc0 hold the gradients that travel back through time, and d_masked_ beside dh0.
-  void start(const Worker& worker, const Share& share, const Rows& rows) const {
-    for (Index i = share.rows.first; i < share.rows.last; ++i) {
-      const Index at = rows.row(i) * H_, of_h = rows.row(i) * P_;
-      begin(call_.dh_n, call_.dh0, of_h, share.h_units);
-      if constexpr (Cell::has_c) begin(call_.dc_n, call_.dc0, at, share.units);
-      if (d_masked_ != nullptr) begin(nullptr, d_masked_, of_h, share.h_units);
-    }
-    const Range some = part(B_, worker.index, worker.count);
-    mask_.draw_rows(call_.in, some);
-    for (Index row = some.first; call_.dx != nullptr && row < some.last; ++row) {
-      for (Index t = rows.length(row); t < T_; ++t) {
-        fill(call_.dx + (t * B_ + row) * I_, {0, I_}, T(0));
-      }
-    }
-    // The last panel is multiplied whole.
-    const Range own = part(block_ * B_, worker.index, worker.count);
-    for (Index k = own.first; H_ % W != 0 && k < own.last; ++k) {
-      for (T* const window : {da_x_, structure_.ds_x, structure_.ds_h}) {
-        if (window != nullptr) clear_last_panel(window + k * window_size(G), G);
-      }
-      for (int p = 0; p < Cell::phases; ++p) {
-        clear_last_panel(da_h_[p] + k * window_size(gates_of(p)), gates_of(p));
-      }
-    }
-    if (call_.accumulate) return;
-    // Scattering adds to what is there; without a step nothing else writes.
-    const bool no_steps = T_ == 0;
-    if (no_steps) structure_.clear(worker.index, worker.count);
-    const Range units = part(H_, worker.index, worker.count);
-    for (int g = 0; g < G; ++g) {
-      const Range rows_of_w{g * H_ + units.first, g * H_ + units.last};
-      if (no_steps || call_.in.tokens != nullptr) {
-        fill(call_.dw_ih, {rows_of_w.first * I_, rows_of_w.last * I_}, T(0));
-      }
-      if (!no_steps) continue;
-      fill(call_.dw_hh, {rows_of_w.first * P_, rows_of_w.last * P_}, T(0));
-      if (call_.db_ih != nullptr) fill(call_.db_ih, rows_of_w, T(0));
-      if (call_.db_hh != nullptr) fill(call_.db_hh, rows_of_w, T(0));
-      if constexpr (Cell::has_c) {
-        // One row less than gates: g has none.
-        if (call_.dpeephole != nullptr && g + 1 < G) fill(call_.dpeephole, rows_of_w, T(0));
-      }
-    }
-  }
+  void start(const Worker& worker, const Share& share, const Rows& rows) const;
 
   void clear_last_panel(T* row, int gates) const {
     const Index last = panels_of<T>(H_) - 1;
@@ -271,7 +211,7 @@ class BackwardScan {
   }
 
   bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
-            Index block_first) const {
+            Index block_first, const Left<T>& left) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     GradRow<T>* const made = grad_rows_ + (c - pointer_c_);
@@ -288,8 +228,9 @@ class BackwardScan {
       for (int c = 0; c < C; ++c) expect(made[i + 1].gates + c * H_, share.units);
     };
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
-    for_rows([&](Index, Index row, Index k, GradRow<T>& at_row) {
+    for_rows([&](Index i, Index row, Index k, GradRow<T>& at_row) {
       at_row = grad_row(places, t, row, k);
+      if constexpr (Cell::has_c) left.enter(at_row, rows.first + i);
     });
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {
@@ -391,8 +332,17 @@ class BackwardScan {
 
   Panels<T> operand(T* data, Index K, Index columns) const { return {data, K, columns, 1, {}}; }
 
-  void pack_operands(const Worker& worker, const Places<T>& places, const Lists& lists,
-                     Index K) const;
+  // The operand of which the walk leaves lines: of W_hr, or of W_hh where the tape has no h.
+  Left<T> left_of(Index K) const {
+    if constexpr (Cell::has_c) {
+      if (structure_.phases.projects) return {operand(structure_.u, K, H_), false};
+      if (call_.tape.h == nullptr) return {operand(operand_[0], K, H_), true};
+    }
+    return {};
+  }
+
+  void pack_operands(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
+                     const Left<T>& left) const;
 
   TapeRow<T> tape_row(const Places<T>& places, Index t, Index row) const;
 

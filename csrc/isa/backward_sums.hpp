@@ -61,7 +61,7 @@ void BackwardScan<Cell, T>::input_gradient(const Worker& worker, const Places<T>
 
 template <class Cell, class T>
 void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>& places,
-                                          const Lists& lists, Index K) const {
+                                          const Lists& lists, Index K, const Left<T>& left) const {
   if (call_.dx != nullptr) {
     pack_operand(operand(x_, K, I_), lists.x, part(panels_of<T>(I_), worker.index, worker.count));
   }
@@ -70,16 +70,26 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
     return grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
   });
   const Range own = units.h_panels;
+  if constexpr (Cell::has_c) left.pad(units.panels);
+  // Rows of the same length all start at the last of the lines.
+  const Index there = left.lines(), first = places.rows.order == nullptr ? there : 0;
+  const auto wanted = [&](Index k) {
+    return k >= there || places.starts(lists.step[k], lists.row[k]);
+  };
   for_phases<Cell>([&](auto phase_constant) {
     constexpr int phase = decltype(phase_constant)::value;
     const Panels<T> b = operand(operand_[phase], K, P_);
     for (Index p = own.first, next; p < own.last; p = next) {
       next = min(own.last, b.bundle_end(p));
       TapeRow<T> rows[Pointwise<T>::rows_at_once];
-      for (Index k = 0; k < K; k += Pointwise<T>::rows_at_once) {
-        const Index n = min(K - k, Pointwise<T>::rows_at_once), step = b.line_step(p);
-        for (Index i = 0; i < n; ++i) {
-          rows[i] = tape_row(places, lists.step[k + i], lists.row[k + i]);
+      const Index step = b.line_step(p);
+      for (Index k = first, n = 0; k < K; k += n, n = 0) {
+        for (; n < min(K - k, Pointwise<T>::rows_at_once) && wanted(k + n); ++n) {
+          rows[n] = tape_row(places, lists.step[k + n], lists.row[k + n]);
+        }
+        if (n == 0) {
+          n = 1;
+          continue;
         }
         pointwise_.operand[phase](call_.in.variant, n, rows, {p, next}, b.panel(p) + k * step,
                                   step);

@@ -61,6 +61,16 @@ struct Panels {
   PYRNN_INLINE Index line_step(Index p) const {
     return (bundle_end(p) - bundle_start(p)) * panel_width<T>;
   }
+  // Line k of panel p of a B of one block, without the divisions.
+  PYRNN_INLINE T* line(Index p, Index k) const {
+    if constexpr (most_bundled == 1) {
+      return data + (p * depth + k) * panel_width<T>;
+    } else {
+      const Index first = p & -most_bundled;
+      const Index size = min(most_bundled, panels_of<T>(columns) - first);
+      return data + (first * depth + p - first + k * size) * panel_width<T>;
+    }
+  }
 };
 
 // Rows of A and C. Element k of row r of A is a[r][k * step].

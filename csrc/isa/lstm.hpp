@@ -1,7 +1,7 @@
 // LSTM: i, f, o = sigmoid(a), g = tanh(a), a = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
 //       c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)        (Hochreiter & Schmidhuber 1997, Gers et al. 2000)
 // Coupled: i = 1 - f, the gates are f, g, o              (Greff et al. 2017)
-// Backward recomputes tanh(c_t) and h_t instead of storing them.
+// Backward recomputes tanh(c_t) and h_t instead of storing them, and leaves h_t for dW_hh (left.hpp).
 #pragma once
 
 #include "cell.hpp"
@@ -101,6 +101,11 @@ struct LstmCell {
                                               Vec<T> seen_cell) {
     const Opened<T> o = rule.open_gate(at.load(row.gates + O * row.H));
     const Opened<T> out = rule.open_output(seen_cell);
+    if (row.left != nullptr) {
+      const Index p = at.unit / panel_width<T>;
+      at.store(row.left->line(p, row.line) - p * panel_width<T>,
+               rule.left(at, row, product<T>(o.value, out.value)));
+    }
     const Vec<T> du = rule.take_back(at, row);
     return {product<T>(product<T>(du, out.value), o.slope), du * rounded(o.value * out.slope)};
   }
@@ -159,13 +164,6 @@ struct LstmCell {
   static PYRNN_INLINE Vec<T> hidden(const Rule& rule, const At& at, const TapeRow<T>& row) {
     const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
     return product<T>(o, rule.output(at.load(row.c)));
-  }
-
-  // u of a row, which a projection multiplied.
-  template <class T, class Rule, class At>
-  static PYRNN_INLINE Vec<T> output(const Rule& rule, const At& at, const GradRow<T>& row) {
-    const Vec<T> o = rule.open_gate(at.load(row.gates + O * row.H)).value;
-    return product<T>(o, rule.output(seen<T>(rule, at, row, fresh_cell<T>(rule, at, row))));
   }
 
   // c~ of a row, which the peephole of o saw: c_t, unless zoneout came between.

@@ -22,7 +22,7 @@ struct Pointwise {
   // with zeros, `step` behind those of the row before.
   using Operand = void (*)(const Variant<T>&, Index n, const TapeRow<T>* rows, Range panels,
                            T* lines, Index step);
-  // The same of one panel: c~ as the peephole of o saw it; u = o act(c~).
+  // The same of one panel: c~ as the peephole of o saw it.
   using Lines = void (*)(const Variant<T>&, Index n, const GradRow<T>* rows, Index panel, T* lines,
                          Index step);
   // So many rows at once repay what a call costs.
@@ -34,7 +34,7 @@ struct Pointwise {
   Backward backward[most_phases];
   Operand operand[most_phases];
   Backward backward_stages[most_stages];  // cut where the stages of forward are
-  Lines fresh_cell, output;
+  Lines fresh_cell;
 };
 
 // Calls f(i, at, panel) over the units of some panels of n rows, in one loop: compilers set up the constants of
@@ -138,17 +138,6 @@ void backward_stage(const Variant<T>& variant, const GradRow<T>& row, Range pane
 }
 
 template <class Cell, class Rule, class T>
-void output_lines(const Variant<T>& variant, Index n, const GradRow<T>* rows, Index panel, T* lines,
-                  Index step) {
-  if (n == 0) return;
-  const Rule rule(variant);
-  fill_lines(n, {panel, panel + 1}, rows->H, lines, step,
-             [&](Index i, const auto& at) __attribute__((always_inline)) {
-               return Cell::template output<T>(rule, at, rows[i]);
-             });
-}
-
-template <class Cell, class Rule, class T>
 void fresh_cell_lines(const Variant<T>& variant, Index n, const GradRow<T>* rows, Index panel,
                       T* lines, Index step) {
   if (n == 0) return;
@@ -176,10 +165,7 @@ constexpr Pointwise<T> make_pointwise() {
   });
   // What several features have to come together for is compiled once.
   using Any = Chosen<T>;
-  if constexpr (Cell::has_c) {
-    all.settle = &settle_rows<Any, T>;
-    all.output = &output_lines<Cell, std::conditional_t<Rule::plain, Rule, Any>, T>;
-  }
+  if constexpr (Cell::has_c) all.settle = &settle_rows<Any, T>;
   if constexpr (Cell::has_c && !Rule::plain) {
     all.fresh_cell = &fresh_cell_lines<Cell, Any, T>;
     // Layer norm stands between the stages of the way back, which is cut for it alone.

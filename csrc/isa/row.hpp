@@ -6,6 +6,9 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+template <class T>
+struct Panels;
+
 // Forward; every pointer is to unit 0.
 template <class T>
 struct StepRow {
@@ -49,6 +52,9 @@ struct GradRow {
   T* d_cell;        // [H] or, before it, [H] of i, out: da_f
   const T* kept_h;  // as in StepRow
   const T* kept_c;
+  // Operand of dW_hh or dW_hr, and its line for this row's h as W_hh sees it, or u; null where it is not wanted.
+  const Panels<T>* left;
+  Index line;
 };
 
 // One row of the tape, at the step whose h is wanted.

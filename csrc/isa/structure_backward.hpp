@@ -37,7 +37,7 @@ struct StructureBackward {
   T* d_fresh = nullptr;         // [B, H] gradient of c~
   T* d_output = nullptr;        // [B, H] da_o, with full peepholes
   T* d_cell = nullptr;          // [B, (peepholes-1)*H] (da_i and) da_f
-  T* u = nullptr;               // packed operands of a block, depth K: u,
+  T* u = nullptr;               // packed operands of a block, depth K: u, which the walk leaves,
   T* c_prev = nullptr;          // c_{t-1}
   T* fresh = nullptr;           // and c~
   // [threads, K] rows of ds_x, norm_ih, ds_h and norm_hh, as those of BackwardScan::Lists.
@@ -246,7 +246,6 @@ struct StructureBackward {
         }
       }
     };
-    if (phases.projects) pack_lines(u, functions.output);
     if (phases.full) {
       pack_lines(c_prev, [&](const Variant<T>&, Index n, const GradRow<T>* rows, Index p, T* to,
                              Index step) {

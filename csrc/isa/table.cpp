@@ -2,6 +2,7 @@
 // PYRNN_ISA its name. Exports one table; everything else is local to this object.
 #include "../kernels.hpp"
 #include "backward_phases.hpp"
+#include "backward_start.hpp"
 #include "backward_sums.hpp"
 #include "elman.hpp"
 #include "fingerprint.hpp"

@@ -79,6 +79,11 @@ struct Plain {
     return {at.load(row.dc), Vec<T>{}};
   }
   PYRNN_INLINE Vec<T> with_kept(Vec<T> d, Vec<T>) const { return d; }
+  // What is left of u for the weights' gradients.
+  template <class At>
+  PYRNN_INLINE Vec<T> left(const At&, const GradRow<T>&, Vec<T> u) const {
+    return u;
+  }
   template <class At>
   PYRNN_INLINE Vec<T> masked(const At&, const T*, Vec<T> h) const {
     return h;
@@ -307,6 +312,10 @@ struct Chosen {
   }
   PYRNN_INLINE Vec<T> with_kept(Vec<T> d, Vec<T> kept) const {
     return (features & Features::zoneout) != 0 ? d + kept : d;
+  }
+  template <class At>
+  PYRNN_INLINE Vec<T> left(const At& at, const GradRow<T>& row, Vec<T> u) const {
+    return projects(row) ? u : masked(at, row.mask, u);
   }
   // h as W_hh sees it.
   template <class At>
