@@ -267,7 +267,7 @@ HUGE = [
     (2**62, 1, None, 64),
     (1, 2**57, None, 8),
     (2**40, 2**10, 1, 4096),
-    (2**28, 2**28, None, 3),  # no overflow, but no memory has as much
+    (2**40, 2**16, None, 3),  # no overflow, but no memory has as much
     (2**50, 1, 1, 1),
 ]
 
