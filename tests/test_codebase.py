@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import platform
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -297,26 +295,3 @@ def test_the_package_is_small() -> None:
     files = [*compiled, *sources(PACKAGE, "py", "pyx", "pxd")]
     packed = sum(len(zlib.compress(path.read_bytes())) for path in files)
     assert packed < 3_000_000
-
-
-@pytest.mark.parametrize("source", ["table.cpp", "precisions.cpp"])
-def test_an_isa_exports_one_symbol_of_each_source(tmp_path: Path, source: str) -> None:
-    """Anything weak could be merged with the copy of another instruction set by the linker."""
-    compiler, nm = shutil.which("g++"), shutil.which("nm")
-    if compiler is None or nm is None:
-        pytest.skip("needs g++ and nm")
-    made = tmp_path / "table.o"
-    # -O1 inlines less than the build does, so more would show.
-    flags = ["-std=c++17", "-O1", "-fPIC", "-fno-math-errno", "-DPYRNN_ISA=probed"]
-    if platform.machine() in ("x86_64", "AMD64"):
-        flags += ["-mavx2", "-mfma"]
-    subprocess.run([compiler, *flags, "-c", str(ISA / source), "-o", str(made)], check=True)
-    listed = subprocess.run(
-        [nm, "--defined-only", "--extern-only", "--demangle", str(made)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    kinds = [line.split(maxsplit=2)[1] for line in listed.stdout.strip().splitlines()]
-    assert len(kinds) == 1, listed.stdout
-    assert kinds[0] in "TDRB", f"weak or common: {listed.stdout}"
