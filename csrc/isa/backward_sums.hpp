@@ -83,13 +83,11 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
       next = min(own.last, b.bundle_end(p));
       TapeRow<T> rows[Pointwise<T>::rows_at_once];
       const Index step = b.line_step(p);
-      for (Index k = first, n = 0; k < K; k += n, n = 0) {
-        for (; n < min(K - k, Pointwise<T>::rows_at_once) && wanted(k + n); ++n) {
-          rows[n] = tape_row(places, lists.step[k + n], lists.row[k + n]);
-        }
-        if (n == 0) {
-          n = 1;
-          continue;
+      for (Index k = first, n = 1; k < K; k += n, n = 1) {
+        if (!wanted(k)) continue;
+        while (n < min(K - k, Pointwise<T>::rows_at_once) && wanted(k + n)) ++n;
+        for (Index i = 0; i < n; ++i) {
+          rows[i] = tape_row(places, lists.step[k + i], lists.row[k + i]);
         }
         pointwise_.operand[phase](call_.in.variant, n, rows, {p, next}, b.panel(p) + k * step,
                                   step);

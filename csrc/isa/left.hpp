@@ -18,35 +18,30 @@ class Left {
 
   // Row i of the order; nothing where the next step is not of the block.
   PYRNN_INLINE void enter(GradRow<T>& row, Index i) const {
-    if (operand_.data == nullptr || (by_next_ && i >= alive_next_)) return;
+    if (operand_.data == nullptr || (by_next_ && i >= own_ - next_)) return;
     row.left = &operand_;
     row.line = (by_next_ ? next_ : own_) + i;
   }
   // From a step, with so many rows alive, to the one computed before it.
   PYRNN_INLINE void step_back(Index alive) {
     next_ = own_;
-    alive_next_ = alive;
     own_ += alive;
   }
   // Lines are padded to whole panels, of which a worker has some.
   void pad(Range panels) const {
-    const Index width = operand_.columns % panel_width<T>, last = panels.last - 1;
-    if (operand_.data == nullptr || width == 0 || panels.last < panels_of<T>(operand_.columns) ||
-        panels.size() == 0) {
-      return;
-    }
-    for (Index k = 0; k < operand_.depth; ++k) {
+    if (operand_.data == nullptr) return;
+    const Index last = panels.last - 1, width = operand_.width(last);
+    for (Index k = 0; width < panel_width<T> && k < operand_.depth; ++k) {
       fill(operand_.line(last, k), {width, panel_width<T>}, T(0));
     }
   }
   // Of W_hh, how many of the first lines are there, but for those of a row's first step.
-  PYRNN_INLINE Index lines() const { return operand_.data != nullptr && by_next_ ? next_ : 0; }
+  PYRNN_INLINE Index lines() const { return by_next_ ? next_ : 0; }
 
  private:
   Panels<T> operand_{};
   bool by_next_ = false;
-  Index own_ = 0, next_ = 0,
-        alive_next_ = 0;  // first lines of a step and of the next, and its rows
+  Index own_ = 0, next_ = 0;  // first lines of a step, and of the one computed after it
 };
 
 }  // namespace
