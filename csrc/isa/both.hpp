@@ -34,7 +34,8 @@ PYRNN_INLINE Lines<T> lines_at(const Panels<T>& b, Index p, Index last, Index& p
 // is a block more than panels, the last panel of W_hh adds to that.
 template <int R, int P, bool apart, class T>
 PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* const* h,
-                            Lines<T> w_hh, Index H, const T* bias, T* const* sums, Index column) {
+                            Lines<T> w_hh, Index H, const T* bias, T* const* sums, Index column,
+                            Ahead next_ih, Ahead next_hh) {
   constexpr int V = panel_vectors, N = (apart ? P + 1 : P) * V;
   Vec<T> sum[R][N];
   const T *a[R], *b[R];
@@ -45,8 +46,8 @@ PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* 
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) sum[r][v] = load(bias + column + v * lanes<T>);
   }
-  add_lines<R, P, T>(sum, a, 1, w_ih, I, [](int v) { return v; });
-  add_lines<R, P, T>(sum, b, 1, w_hh, H,
+  add_lines<R, P, T>(sum, a, 1, w_ih, I, next_ih, [](int v) { return v; });
+  add_lines<R, P, T>(sum, b, 1, w_hh, H, next_hh,
                      [](int v) { return apart && v >= (P - 1) * V ? v + V : v; });
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -66,10 +67,17 @@ constexpr bool both_at_once(Index n) {
   return Cell::phases == 1 && (!apart || (n < tile_rows ? n : tile_rows) <= rows_apart<Cell>);
 }
 
+// Which of the passes over the same units this one is; `next`: the units of those that follow, none where all
+// weights are at hand.
+struct Pass {
+  Index index = 0, count = 1;
+  Range next{0, 0};
+};
+
 // n rows, the units of `panels`. `x` and `h` are as prepared() gives them; both have the sums as their C.
 template <class Cell, class T, class Operand, class RowsOf>
 void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
-                   const Weights<Cell, T, Operand>& weights, Range panels) {
+                   const Weights<Cell, T, Operand>& weights, Range panels, Pass pass = {}) {
   constexpr int G = Cell::gates, C = Cell::columns;
   constexpr bool apart = C == G + 1;
   if constexpr (std::is_same_v<Operand, Panels<T>> && both_at_once<Cell>(1)) {
@@ -78,6 +86,17 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
         const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
+        Ahead next_ih, next_hh;
+        if (most_bundled > 1 && pass.next.size() > 0) {
+          const auto strip_ahead = [&](const Panels<T>& b) {
+            Index panels_ahead = 0;
+            const bool ends = p + some >= last;
+            const Lines<T> lines = lines_at<Cell>(b, ends ? pass.next.first * G : p + some, ends ? pass.next.last * G : last, panels_ahead);
+            return ahead_of(lines.line, panels_ahead, b.depth, pass.index, pass.count);
+          };
+          next_ih = strip_ahead(weights.input);
+          next_hh = strip_ahead(weights.hidden[0]);
+        }
         // Where panels do not lie interleaved, one is passed over by all rows while it is in L1.
         if (most_bundled == 1 && !apart && n > tile_rows) some = 1;
         const auto tile = [&](auto rows_constant, Index row) {
@@ -89,7 +108,7 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
             hh.line += at * hh.next_panel;
             tile_both<R, P, apart>(x.a + row, ih, weights.input.depth, h.a + row, hh,
                                    weights.hidden[0].depth, weights.bias, x.c + row,
-                                   (apart ? p / G * C : p + at) * panel_width<T>);
+                                   (apart ? p / G * C : p + at) * panel_width<T>, next_ih, next_hh);
           };
           if constexpr (!apart && (most_bundled == 1 || G == 1)) {
             for_panels<tile_panels<R>>(some, panels_of_tile);

@@ -25,6 +25,7 @@ class ForwardScan {
   static constexpr Index at_once = panels_of_a_tile<Cell>;
   // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
   static constexpr Index most_fused = 16 / C;
+  static constexpr Index most_rows_from_cache = 16;
   // Reduced precision is always packed beforehand, has no tape, and reads whole rows of h: what their
   // largest value is, is known when all of them are.
   static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
@@ -66,6 +67,7 @@ class ForwardScan {
     const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
     const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
     fused_panels_ = clamp(fit, at_once, most_fused);
+    far_ = weights_of_a_thread() > second_level_bytes;
     tall_ = most_bundled == 1 && weights_bytes > block_bytes / 4;
   }
 
@@ -120,12 +122,15 @@ class ForwardScan {
   // Whether both products of a step can run at once, and whether they do.
   bool may_fuse() const { return exact && Cell::phases == 1 && packs() && !phases_.parts(); }
   bool fuses() const {
-    if (plan_.by_rows) return B_ >= Plan::least_rows * plan_.threads;
-    if (B_ >= Plan::many_rows) return true;
-    // What W_ih adds to W_hh at each step is to stay in the third-level cache with it.
-    constexpr Index most_bytes = 4 * 1024 * 1024;
-    return B_ >= Plan::least_rows && both_at_once<Cell>(B_) &&
-           G * H_ * I_ * Index(sizeof(T)) <= most_bytes;
+    const Index rows = plan_.by_rows ? B_ / plan_.threads : B_;
+    if (rows < Plan::least_rows) return false;
+    // With so many the arithmetic takes longer than reading all weights at every step, from L3 too; of fewer
+    // what W_ih adds to W_hh is to stay in L2 with it.
+    if (rows >= most_rows_from_cache) return true;
+    return both_at_once<Cell>(rows) && weights_of_a_thread() <= second_level_bytes;
+  }
+  Index weights_of_a_thread() const {
+    return G * H_ * (I_ + P_) * Index(sizeof(T)) / (plan_.by_rows ? 1 : plan_.threads);
   }
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || shares(); }
@@ -359,6 +364,7 @@ class ForwardScan {
   Index block_;   // steps between two looks at the other calls, or whose W_ih x is computed at once
   Index stored_;  // steps whose sums are stored
   Index fused_panels_;
+  bool far_;   // whether more weights pass through L2 than it holds
   bool tall_;  // whether many rows pass over the units of one panel, not six over those of a few
   Walk walks_[Cell::phases];
 

@@ -39,25 +39,25 @@ bool ForwardScan<Cell, T, Operand>::add_hidden(Worker& worker, const Share& shar
                                 once(worker), panels.first, panels.last);
     }
   }
-  const auto multiply_units = [&](Range some) {
+  const auto multiply_units = [&](Range some, Range then) {
     if constexpr (!exact) {
       const Range own = grouped(some, gates.count);
       multiply<Base::self>(n, list, weights, own.first, own.last);
     } else if (packs()) {
-      multiply_along(walk, some, back, n, list, weights, units, base);
+      multiply_along(walk, some, back, n, list, weights, units, base, false, then);
     }
   };
   const auto finish_units = [&](Range some) {
     apply<Cell, phase, save, T>(pointwise_, call_.in.variant, n, lists.row, some, sums);
   };
   if (n < Plan::least_rows || phases_.parts()) {
-    multiply_units(share.panels);
+    multiply_units(share.panels, {0, 0});
     // Of one row the chains of activations are hidden only by those of many units.
     if (!phases_.parts()) finish_units(share.panels);
     return true;
   }
   walk.over(share.panels, back, [&](Range some) {
-    multiply_units(some);
+    multiply_units(some, walk.next(share.panels, some, back));
     finish_units(some);
   });
   return true;
@@ -79,6 +79,9 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
   T* c[most_rows];
   for (Index u = share.panels.first; u < share.panels.last; u += units_at_once) {
     const Range some{u, min(share.panels.last, u + units_at_once)};
+    // The step after this one begins where this one began.
+    const Index next = some.last < share.panels.last ? some.last : share.panels.first;
+    const Range units_ahead{next, far_ ? min(share.panels.last, next + units_at_once) : next};
     for (Index i = 0, first = 0, n; i < parts; ++i, first += n) {
       n = ceil_div(rows.size() - first, parts - i);
       for (Index k = 0; k < n; ++k) {
@@ -96,7 +99,8 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
         multiply<Base::self>(n, states, weights_.hidden[0], some.first * gates.count,
                              some.last * gates.count);
       } else {
-        multiply_both(n, RowPointers<T>{lists.a + first, 1, c}, states, weights_, some);
+        multiply_both(n, RowPointers<T>{lists.a + first, 1, c}, states, weights_, some,
+                      {i, parts, units_ahead});
       }
       apply<Cell, 0, save, T>(pointwise_, call_.in.variant, n, lists.row + first, some, c);
     }

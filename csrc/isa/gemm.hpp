@@ -4,85 +4,10 @@
 // k, whatever the tile, the thread or the batch it is computed in: results depend on none of them.
 #pragma once
 
-#include "range.hpp"
+#include "panels.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
-
-// A panel holds `panel_width` columns; its row for one k is one cache line.
-constexpr int line_bytes = 64;
-template <class T>
-constexpr int panel_width = line_bytes / static_cast<int>(sizeof(T));
-constexpr int panel_vectors = line_bytes / vector_bytes;
-
-template <class T>
-PYRNN_INLINE Index panels_of(Index columns) {
-  return ceil_div(columns, panel_width<T>);
-}
-
-// Where a vector is a whole line, up to four panels lie interleaved line by line, so that a tile of four
-// reads one stream: out of L3 that is 15 % faster than four streams. Narrower vectors take panel by panel.
-constexpr Index most_bundled = panel_vectors == 1 ? 4 : 1;
-
-// Packed B: [bundle of panels][depth][panel of the bundle][panel_width]. Panels of `groups` column blocks
-// alternate, so that a range of panels is a range of hidden units with all of their gates: panel p has the
-// columns from p / groups * panel_width on of block p % groups; the last of a block is padded with zeros.
-template <class T>
-struct Panels {
-  T* data;
-  Index depth;    // K
-  Index columns;  // of one block
-  int groups;
-  Index start[4];               // column of C where the panels of a block start,
-  Index step = panel_width<T>;  // and from one of them to the next
-  bool padded = false;          // whether C has room for whole panels
-  Index origin = 0;             // the panel that data points to, the first of a bundle
-
-  PYRNN_INLINE Index count() const { return groups * panels_of<T>(columns); }
-  // Values that the panels take.
-  PYRNN_INLINE Index size() const { return count() * depth * panel_width<T>; }
-  PYRNN_INLINE Index column(Index p) const { return start[p % groups] + p / groups * step; }
-  // Columns of panel p that exist in B.
-  PYRNN_INLINE int width(Index p) const { return width_of_unit(p / groups); }
-  PYRNN_INLINE int width_of_unit(Index unit) const {
-    return static_cast<int>(min(columns - unit * panel_width<T>, panel_width<T>));
-  }
-
-  PYRNN_INLINE Index bundle() const {
-    return groups == 1 ? most_bundled : min(groups, most_bundled);
-  }
-  PYRNN_INLINE Index bundle_start(Index p) const { return p - p % bundle(); }
-  PYRNN_INLINE Index bundle_end(Index p) const { return min(count(), bundle_start(p) + bundle()); }
-  // Line 0 of panel p, and the distance to its next line.
-  PYRNN_INLINE T* panel(Index p) const {
-    const Index first = bundle_start(p);
-    return data + ((first - origin) * depth + p - first) * panel_width<T>;
-  }
-  PYRNN_INLINE Index line_step(Index p) const {
-    return (bundle_end(p) - bundle_start(p)) * panel_width<T>;
-  }
-  // Line k of panel p of a B of one block, without the divisions.
-  PYRNN_INLINE T* line(Index p, Index k) const {
-    if constexpr (most_bundled == 1) {
-      return data + (p * depth + k) * panel_width<T>;
-    } else {
-      const Index first = p & -most_bundled;
-      const Index size = min(most_bundled, panels_of<T>(columns) - first);
-      return data + (first * depth + p - first + k * size) * panel_width<T>;
-    }
-  }
-};
-
-// Rows of A and C. Element k of row r of A is a[r][k * step].
-template <class T>
-struct RowPointers {
-  const T* const* a;
-  Index step;
-  T* const* c;
-};
-
-// What C becomes: base + sum, where base is null (0), C itself, or one row for all.
-enum class Base { zero, self, row };
 
 // --- the tile ------------------------------------------------------------------------------------------
 
@@ -241,26 +166,61 @@ struct Lines {
   PYRNN_INLINE Index line_step() const { return most_bundled > 1 ? next_line : panel_width<T>; }
 };
 
+// What comes into L2 line by line while a tile runs: lines that are multiplied after it. Where L3 is slow
+// (8 bytes in a cycle and core of Intel's servers), tiles that meet theirs there run at a third of the rate,
+// and no prefetcher knows which lines those will be.
+struct Ahead {
+  const char* at = nullptr;
+  Index step = 0;  // bytes, with each line of the tile; 0: nothing
+
+  PYRNN_INLINE void advance() {
+    __builtin_prefetch(at, 0, 2);
+    at += step;
+  }
+};
+
+// Weights of as many stay in the usual second-level cache of a core, beside what else is read and written.
+constexpr Index near_bytes = 512 * 1024;
+
+// Fewer rows take lines faster than any come.
+template <int R>
+constexpr bool looks_ahead = most_bundled > 1 && R >= 4;
+
+// The strip of `panels` panels whose lines `k` start at `line`, while pass `pass` of `passes` goes over as many
+// lines of another one.
+template <class T>
+PYRNN_INLINE Ahead ahead_of(const T* line, Index panels, Index lines, Index pass, Index passes) {
+  const Index step = ceil_div(panels * line_bytes, passes);
+  return {reinterpret_cast<const char*>(line) + pass * lines * step, step};
+}
+
 // sum[r][place(v)] += the products of `depth` values of each row, `step` apart, with the lines of P panels.
 template <int R, int P, class T, int S, class Place>
 PYRNN_INLINE void add_lines(Vec<T> (&sum)[R][S], const T* const (&a)[R], Index step, Lines<T> b,
-                            Index depth, Place place) {
+                            Index depth, Ahead ahead, Place place) {
   constexpr int V = panel_vectors;
   Index element = 0;
+  const auto pass_over = [&](auto looks) {
 #pragma GCC unroll 2
-  for (Index n = depth; n > 0; --n) {
-    multiply_line<R, P * V, T>(
-        sum, a, element,
-        [&](int v) { return load(b.line + v / V * b.panel_step() + v % V * lanes<T>); }, place);
-    b.line += b.line_step();
-    element += step;
+    for (Index n = depth; n > 0; --n) {
+      multiply_line<R, P * V, T>(
+          sum, a, element,
+          [&](int v) { return load(b.line + v / V * b.panel_step() + v % V * lanes<T>); }, place);
+      b.line += b.line_step();
+      element += step;
+      if constexpr (decltype(looks)::value) ahead.advance();
+    }
+  };
+  if constexpr (looks_ahead<R>) {
+    if (ahead.step > 0) return pass_over(std::true_type());
   }
+  pass_over(std::false_type());
 }
 
 // R rows by P panels of a strip, from its panel `at` on, over the lines `k`.
 template <int R, int P, class T>
 PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index at, Range k,
-                       const T* base_row) {
+                       const T* base_row, Ahead ahead) {
   constexpr int V = panel_vectors;
   Vec<T> sum[R][P * V];
   if (base == Base::zero) {
@@ -282,7 +242,7 @@ PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b,
   add_lines<R, P, T>(
       sum, a, rows.step,
       Lines<T>{b.line + at * b.next_panel + k.first * b.next_line, b.next_line, b.next_panel},
-      k.size(), [](int v) { return v; });
+      k.size(), ahead, [](int v) { return v; });
 
   if (b.whole) {
     store_sums<true, R, P, T>(sum, rows, b, at);
@@ -309,9 +269,9 @@ PYRNN_INLINE void for_panels(Index panels, F f) {
 
 template <int R, class T>
 void tile_strip(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index panels, Range k,
-                const T* base_row) {
+                const T* base_row, Ahead ahead) {
   for_panels<tile_panels<R>>(panels, [&](auto p, Index at) {
-    tile<R, decltype(p)::value>(base, rows, b, at, k, base_row);
+    tile<R, decltype(p)::value>(base, rows, b, at, k, base_row, ahead);
   });
 }
 
@@ -396,7 +356,7 @@ void tile_strips(Base base, const RowPointers<T>& rows, const Panels<T>& b, Inde
   Strip<T> strip;
   Strips<T> strips(b, first, last);
   while (const Index panels = strips.next(strip)) {
-    tile_strip<R>(base, rows, strip, panels, k, base_row);
+    tile_strip<R>(base, rows, strip, panels, k, base_row, Ahead{});
   }
 }
 
@@ -411,24 +371,34 @@ PYRNN_INLINE void for_tiles(Index count, F f) {
   }
 }
 
-// C = base + A B for `count` rows, panels [first, last) and lines `k`.
+// C = base + A B for `count` rows, panels [first, last) and lines `k`. `then`: the panels that these rows meet
+// next.
 template <Base base, class T>
 void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
-              Range k, const T* base_row = nullptr) {
+              Range k, const T* base_row = nullptr, Range then = {0, 0}) {
   if (count == 0) return;
   if (count <= tile_rows) {
     return with_rows(count, [&](auto n) {
       tile_strips<decltype(n)::value>(base, rows, b, first, last, k, base_row);
     });
   }
-  // A strip stays in L1 or L2 while all rows pass over it.
-  Strip<T> strip;
+  // A strip stays in L1 or L2 while all rows pass over it, and the next one comes there.
+  Strip<T> strip, next;
   Strips<T> strips(b, first, last);
-  while (const Index panels = strips.next(strip)) {
+  const bool far = most_bundled > 1 && b.size() * Index(sizeof(T)) > near_bytes;
+  const Index tiles = ceil_div(count, tile_rows);
+  for (Index panels = strips.next(strip), more; panels > 0; panels = more, strip = next) {
+    more = strips.next(next);
+    Index coming = more;
+    if (far && coming == 0) coming = Strips<T>(b, then.first, then.last).next(next);
+    Index pass = 0;
     for_tiles(count, [&](Index row, Index some) {
       const RowPointers<T> own{rows.a + row, rows.step, rows.c + row};
+      const Ahead ahead = far && coming > 0 ? ahead_of(next.line + k.first * next.next_line, coming,
+                                                       k.size(), pass++, tiles)
+                                            : Ahead{};
       with_rows(some, [&](auto n) {
-        tile_strip<decltype(n)::value>(base, own, strip, panels, k, base_row);
+        tile_strip<decltype(n)::value>(base, own, strip, panels, k, base_row, ahead);
       });
     });
   }

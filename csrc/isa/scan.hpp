@@ -230,6 +230,9 @@ struct Places {
   }
 };
 
+// The usual second-level cache of a core.
+constexpr Index second_level_bytes = 1024 * 1024;
+
 // Values that fit a thread's share of L2 beside the weights that pass through it.
 constexpr Index block_bytes = 256 * 1024;
 

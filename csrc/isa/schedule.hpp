@@ -44,9 +44,8 @@ constexpr Index chunk_steps = 8;
 // to a call, never. Apart, all threads share each call.
 template <class Scan, class Call>
 bool together(const Call& call, bool chained) {
-  // The usual second-level cache of a core. Beyond it the halves of W_hh that two threads keep are worth
-  // more than the meetings that one thread saves.
-  constexpr Index cache_bytes = 1024 * 1024;
+  // Beyond it the halves of W_hh that two threads keep are worth more than the meetings that one thread saves.
+  constexpr Index cache_bytes = second_level_bytes;
   const Shape& shape = call.in.shape;
   const Index bytes = Scan::G * shape.H * call.in.P * Index(sizeof(*call.in.h0));
   if (!chained) return bytes <= cache_bytes;

@@ -42,6 +42,11 @@ class Walk {
   PYRNN_INLINE void over(Range panels, bool back, F f) const {
     for_blocks(panels, block_, back, f);
   }
+  // The panels after those of a block; none after the last, which the next step begins with.
+  PYRNN_INLINE Range next(Range panels, Range block, bool back) const {
+    if (back) return {max(panels.first, block.first - block_), block.first};
+    return {block.last, min(panels.last, block.last + block_)};
+  }
 
  private:
   // More than comes out of the caches in the time of a transfer between cores, of which the slowest take a
@@ -52,22 +57,25 @@ class Walk {
 };
 
 // C = base + A B in the panels, each a group of `b.groups`: the early ones over the lines `k`, of which those
-// from 0 on are the first, the late over all. In a function of its own: it stands in every cell's time loop.
+// from 0 on are the first, the late over all. `then`: what comes after them. In a function of its own: it stands in every cell's time loop.
 template <class T>
 __attribute__((noinline)) void multiply_along(const Walk& walk, Range panels, bool back, Index n,
                                               const RowPointers<T>& rows, const Panels<T>& b,
-                                              Range k, Base base, bool early_only = false) {
-  const auto multiply_block = [&](Range block, Range lines) {
-    const Range own = grouped(block, b.groups);
+                                              Range k, Base base, bool early_only = false,
+                                              Range then = {0, 0}) {
+  const auto multiply_block = [&](Range block, Range lines, Range next) {
+    const Range own = grouped(block, b.groups), after = grouped(next, b.groups);
     if (base == Base::zero && lines.first == 0) {
-      multiply<Base::zero>(n, rows, b, own.first, own.last, lines);
+      multiply<Base::zero, T>(n, rows, b, own.first, own.last, lines, nullptr, after);
     } else {
-      multiply<Base::self>(n, rows, b, own.first, own.last, lines);
+      multiply<Base::self, T>(n, rows, b, own.first, own.last, lines, nullptr, after);
     }
   };
-  if (walk.is_block(panels)) return multiply_block(panels, k);
+  if (walk.is_block(panels)) return multiply_block(panels, k, then);
   const auto multiply_some = [&](Range some, Range lines) {
-    walk.over(some, back, [&](Range block) { multiply_block(block, lines); });
+    walk.over(some, back, [&](Range block) {
+      multiply_block(block, lines, walk.next(some, block, back));
+    });
   };
   multiply_some(walk.early(panels, back), k);
   if (!early_only) multiply_some(walk.late(panels, back), {0, b.depth});
