@@ -60,8 +60,9 @@ class ForwardScan {
     stored_ = fused_ ? 1 : block_;
     for (int phase = 0; phase < Cell::phases; ++phase) {
       const int gates = PhaseGates<Cell>(phase).count;
-      const bool few = B_ < Plan::least_rows;
-      walks_[phase] = Walk(few ? units_of_a_tile(gates) : at_once, gates * P_ * line_bytes, few);
+      const bool few = B_ < Plan::least_rows, alone = most_bundled > 1 && few && plan_.threads == 1;
+      walks_[phase] = Walk(few ? units_of_a_tile(gates) : at_once, gates * P_ * line_bytes, few,
+                           alone ? panels_of<T>(H_) : 0);
     }
     // Weights of as many stay in L2 while all rows pass over them.
     const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
