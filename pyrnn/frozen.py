@@ -150,8 +150,9 @@ class Frozen(Stacked, Generic[State]):
         """
         x, layout = self._checked_input(np.asarray(x))
         batch, count = x.shape[1], self._directions
-        states = [self._zeros(batch)] * self._parts
-        if state is not None:
+        if state is None:
+            states = [self._zeros(batch)] * self._parts
+        else:
             given = self._split("state", state, batch, layout)
             states = [list(of_k) for of_k in zip(*given, strict=True)]
         lengths = checked_lengths(lengths, layout)

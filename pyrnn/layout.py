@@ -91,12 +91,14 @@ class Stacked:
             if part is None and argument == "dstate":
                 arrays.append(None)
                 continue
-            name = argument if count == 1 else f"{argument}[{i}]"
-            of_h = i == 0 and self.proj_size > 0
             size = self._columns if i == 0 else self.hidden_size
-            symbols = f"(L·S, {'' if unbatched else 'B, '}{'P' if of_h else 'H'})"
             shape = (rows, size) if unbatched else (rows, batch, size)
-            array = checked_array(name, part, self.dtype, symbols, shape)
+            array = np.asarray(part)
+            if array.dtype != self.dtype or array.shape != shape:
+                name = argument if count == 1 else f"{argument}[{i}]"
+                of_h = i == 0 and self.proj_size > 0
+                symbols = f"(L·S, {'' if unbatched else 'B, '}{'P' if of_h else 'H'})"
+                array = checked_array(name, part, self.dtype, symbols, shape)
             arrays.append(array[:, None] if unbatched else array)
         return arrays
 
