@@ -91,7 +91,8 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
           const auto strip_ahead = [&](const Panels<T>& b) {
             Index panels_ahead = 0;
             const bool ends = p + some >= last;
-            const Lines<T> lines = lines_at<Cell>(b, ends ? pass.next.first * G : p + some, ends ? pass.next.last * G : last, panels_ahead);
+            const Lines<T> lines = lines_at<Cell>(b, ends ? pass.next.first * G : p + some,
+                                                  ends ? pass.next.last * G : last, panels_ahead);
             return ahead_of(lines.line, panels_ahead, b.depth, pass.index, pass.count);
           };
           next_ih = strip_ahead(weights.input);

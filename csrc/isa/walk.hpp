@@ -77,9 +77,8 @@ __attribute__((noinline)) void multiply_along(const Walk& walk, Range panels, bo
   };
   if (walk.is_block(panels)) return multiply_block(panels, k, then);
   const auto multiply_some = [&](Range some, Range lines) {
-    walk.over(some, back, [&](Range block) {
-      multiply_block(block, lines, walk.next(some, block, back));
-    });
+    walk.over(some, back,
+              [&](Range block) { multiply_block(block, lines, walk.next(some, block, back)); });
   };
   multiply_some(walk.early(panels, back), k);
   if (!early_only) multiply_some(walk.late(panels, back), {0, b.depth});
