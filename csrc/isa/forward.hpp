@@ -25,7 +25,7 @@ class ForwardScan {
   static constexpr Index at_once = panels_of_a_tile<Cell>;
   // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
   static constexpr Index most_fused = 16 / C;
-  static constexpr Index most_rows_from_cache = 16;
+  static constexpr Index most_rows_from_cache = 24;
   // Reduced precision is always packed beforehand, has no tape, and reads whole rows of h: what their
   // largest value is, is known when all of them are.
   static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
@@ -125,11 +125,14 @@ class ForwardScan {
   bool fuses() const {
     const Index rows = plan_.by_rows ? B_ / plan_.threads : B_;
     if (rows < Plan::least_rows) return false;
-    // With so many the arithmetic takes longer than reading all weights at every step, from L3 too; of fewer
-    // what W_ih adds to W_hh is to stay in L2 with it.
+    // What W_ih adds to W_hh is to stay in L2 with it, unless the arithmetic takes longer than all weights from L3;
+    // while rows pass over a strip of both, that is to stay there in any case.
+    if (most_bundled > 1 && strip_bytes() > second_level_bytes * 3 / 8) return false;
     if (rows >= most_rows_from_cache) return true;
-    return both_at_once<Cell>(rows) && weights_of_a_thread() <= second_level_bytes;
+    const Index most_bytes = rows < Plan::many_rows ? second_level_bytes : second_level_bytes * 7 / 4;
+    return both_at_once<Cell>(rows) && weights_of_a_thread() <= most_bytes;
   }
+  Index strip_bytes() const { return strip_panels<Cell> * (I_ + P_) * line_bytes; }
   Index weights_of_a_thread() const {
     return G * H_ * (I_ + P_) * Index(sizeof(T)) / (plan_.by_rows ? 1 : plan_.threads);
   }

@@ -385,7 +385,8 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
   // A strip stays in L1 or L2 while all rows pass over it, and the next one comes there.
   Strip<T> strip, next;
   Strips<T> strips(b, first, last);
-  const bool far = most_bundled > 1 && b.size() * Index(sizeof(T)) > near_bytes;
+  const bool far = most_bundled > 1 && b.size() * Index(sizeof(T)) > near_bytes &&
+                   b.bundle() * k.size() * line_bytes <= near_bytes;
   const Index tiles = ceil_div(count, tile_rows);
   for (Index panels = strips.next(strip), more; panels > 0; panels = more, strip = next) {
     more = strips.next(next);
