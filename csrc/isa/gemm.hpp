@@ -382,26 +382,35 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
       tile_strips<decltype(n)::value>(base, rows, b, first, last, k, base_row);
     });
   }
-  // A strip stays in L1 or L2 while all rows pass over it, and the next one comes there.
-  Strip<T> strip, next;
+  // A strip, of the longest a part of its lines, stays in L1 or L2 while all rows pass over it, and what is next
+  // comes there.
+  Strip<T> strip{}, next{};
   Strips<T> strips(b, first, last);
-  const bool far = most_bundled > 1 && b.size() * Index(sizeof(T)) > near_bytes &&
-                   b.bundle() * k.size() * line_bytes <= near_bytes;
-  const Index tiles = ceil_div(count, tile_rows);
+  constexpr bool looks = most_bundled > 1;
+  const Index bytes = b.bundle() * k.size() * line_bytes, tiles = ceil_div(count, tile_rows);
+  const int parts = looks ? int(max(1, ceil_div(bytes, near_bytes / 2))) : 1;
+  const bool far = looks && b.size() * Index(sizeof(T)) > near_bytes;
   for (Index panels = strips.next(strip), more; panels > 0; panels = more, strip = next) {
     more = strips.next(next);
     Index coming = more;
     if (far && coming == 0) coming = Strips<T>(b, then.first, then.last).next(next);
-    Index pass = 0;
-    for_tiles(count, [&](Index row, Index some) {
-      const RowPointers<T> own{rows.a + row, rows.step, rows.c + row};
-      const Ahead ahead = far && coming > 0 ? ahead_of(next.line + k.first * next.next_line, coming,
-                                                       k.size(), pass++, tiles)
-                                            : Ahead{};
-      with_rows(some, [&](auto n) {
-        tile_strip<decltype(n)::value>(base, own, strip, panels, k, base_row, ahead);
+    for (int i = 0; i < parts; ++i) {
+      const Range of_k = part(k.size(), i, parts);
+      const Range lines{k.first + of_k.first, k.first + of_k.last};
+      const bool ends = i + 1 == parts;
+      const T* const ahead_line = ends ? next.line + k.first * next.next_line
+                                       : strip.line + lines.last * strip.next_line;
+      const Index ahead_panels = !far ? 0 : ends ? coming : panels;
+      Index pass = 0;
+      for_tiles(count, [&](Index row, Index some) {
+        const RowPointers<T> own{rows.a + row, rows.step, rows.c + row};
+        const Ahead ahead = ahead_of(ahead_line, ahead_panels, lines.size(), pass++, tiles);
+        with_rows(some, [&](auto n) {
+          tile_strip<decltype(n)::value>(i == 0 ? base : Base::self, own, strip, panels, lines,
+                                         base_row, ahead);
+        });
       });
-    });
+    }
   }
 }
 
