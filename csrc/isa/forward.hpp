@@ -129,7 +129,8 @@ class ForwardScan {
     // while rows pass over a strip of both, that is to stay there in any case.
     if (most_bundled > 1 && strip_bytes() > second_level_bytes * 3 / 8) return false;
     if (rows >= most_rows_from_cache) return true;
-    const Index most_bytes = rows < Plan::many_rows ? second_level_bytes : second_level_bytes * 7 / 4;
+    const Index most_bytes =
+        rows < Plan::many_rows ? second_level_bytes : second_level_bytes * 7 / 4;
     return both_at_once<Cell>(rows) && weights_of_a_thread() <= most_bytes;
   }
   Index strip_bytes() const { return strip_panels<Cell> * (I_ + P_) * line_bytes; }

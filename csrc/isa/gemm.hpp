@@ -398,8 +398,8 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
       const Range of_k = part(k.size(), i, parts);
       const Range lines{k.first + of_k.first, k.first + of_k.last};
       const bool ends = i + 1 == parts;
-      const T* const ahead_line = ends ? next.line + k.first * next.next_line
-                                       : strip.line + lines.last * strip.next_line;
+      const T* const ahead_line =
+          ends ? next.line + k.first * next.next_line : strip.line + lines.last * strip.next_line;
       const Index ahead_panels = !far ? 0 : ends ? coming : panels;
       Index pass = 0;
       for_tiles(count, [&](Index row, Index some) {

@@ -86,6 +86,9 @@ struct Time {
   PYRNN_INLINE Index before(Index t) const { return reverse ? t + 1 : t - 1; }
 };
 
+// The usual second-level cache of a core.
+constexpr Index second_level_bytes = 1024 * 1024;
+
 // What a step of a call costs.
 struct StepCost {
   Index weights;  // multiply-adds of a row
@@ -123,11 +126,15 @@ struct Plan {
  private:
   // More than this, read by each thread, is not at hand in the third-level cache at every step.
   static constexpr Index most_bytes = 8 * 1024 * 1024;
+  // Nor is that level fast enough anywhere for wide vectors, where each thread has a tile or two of rows for all
+  // of its lines.
+  static constexpr Index most_for_tiles =
+      most_bundled > 1 ? second_level_bytes * 5 / 2 : most_bytes;
 
   static bool by_rows_of(const StepCost& step, double work, int threads) {
     if (step.rows >= least_rows && work < 16 * 1024 * 16) return true;  // short beside a meeting
     const bool tile_each =
-        step.bytes > 0 && step.bytes <= most_bytes && step.rows >= least_rows * threads;
+        step.bytes > 0 && step.bytes <= most_for_tiles && step.rows >= least_rows * threads;
     return (step.rows >= many_rows || tile_each) && !shares(step, threads);
   }
 
@@ -229,9 +236,6 @@ struct Places {
     return starts(t, row) ? initial + row * width : states + index(time.before(t), row) * width;
   }
 };
-
-// The usual second-level cache of a core.
-constexpr Index second_level_bytes = 1024 * 1024;
 
 // Values that fit a thread's share of L2 beside the weights that pass through it.
 constexpr Index block_bytes = 256 * 1024;
