@@ -80,6 +80,27 @@ py::tuple unpack(const Frozen<T>& frozen, int k) {
   return py::make_tuple(w_ih, w_hh, b_ih, b_hh);
 }
 
+// A call of part k on [T, B, ..], but for the arrays it reads and writes.
+template <class T>
+Forward<T> call_of(const Frozen<T>& frozen, int k, Index seq_len, Index batch_size) {
+  Forward<T> call{};
+  call.in.shape = {seq_len, batch_size, frozen.width(k), frozen.hidden_size};
+  call.in.reverse = k % frozen.directions == 1;
+  call.in.P = frozen.columns;
+  call.in.variant = frozen.variant(k);
+  call.packed = frozen.packed(k);
+  call.precision = frozen.precision;
+  return call;
+}
+
+// Refuses sizes whose bytes cannot be addressed.
+template <class T>
+void check_sizes(const Frozen<T>& frozen, int k, Index seq_len, Index batch_size) {
+  checked_size("x", {seq_len, batch_size, frozen.width(k)}, sizeof(T));
+  checked_size("the gates (T, B, C·H)",
+               {seq_len, batch_size, frozen.cell.columns, frozen.hidden_size}, sizeof(T));
+}
+
 // Parts k and on, one for each of `states`, (h0,) or (h0, c0) of [B, H]: both directions of a layer on x
 // [T, B, I] or tokens [T, B], or in one direction layers above each other. All are of the frozen layer's
 // dtype.
@@ -109,8 +130,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
       check_float_of<T>(name, state[i]);
     }
   }
-  checked_size("x", {seq_len, B, frozen.width(k)}, sizeof(T));
-  checked_size("the gates (T, B, C·H)", {seq_len, B, frozen.cell.columns, H}, sizeof(T));
+  check_sizes(frozen, k, seq_len, B);
   Maybe lengths;
   std::vector<Index> order;
   if (!lengths_.is_none()) {
@@ -124,6 +144,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
   py::list results;
   for (int i = 0; i < count; ++i) {
     Forward<T>& call = calls[static_cast<std::size_t>(i)];
+    call = call_of(frozen, k + i, seq_len, B);
     const auto state = [&](std::size_t which) {
       kept.push_back(native(states[static_cast<std::size_t>(i)][which]));
       return static_cast<const T*>(kept.back().data());
@@ -131,7 +152,6 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     const bool above = chained && i > 0;
     py::array_t<T> y = new_array<T>({seq_len, B, P}), h_n({B, P});
     py::object c_n = py::none();
-    call.in.shape = {seq_len, B, frozen.width(k + i), H};
     call.in.x = above    ? calls[static_cast<std::size_t>(i) - 1].y
                 : tokens ? nullptr
                          : static_cast<const T*>(x.data());
@@ -139,11 +159,6 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     call.in.h0 = state(0);
     call.in.lengths = data<std::int64_t>(lengths);
     call.in.order = lengths ? order.data() : nullptr;
-    call.in.reverse = (k + i) % frozen.directions == 1;
-    call.in.P = P;
-    call.in.variant = frozen.variant(k + i);
-    call.packed = frozen.packed(k + i);
-    call.precision = frozen.precision;
     call.y = y.mutable_data();
     call.h_n = h_n.mutable_data();
     if (frozen.cell.has_c) {
@@ -156,6 +171,89 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
   }
   run([&](Team& team) { frozen.kernels.forward(calls.data(), count, chained, team); });
   return results;
+}
+
+// A plain array of T of so many dimensions, as the kernels read it.
+template <class T>
+bool is_plain(const py::handle& object, Index ndim) {
+  using Typed = py::array_t<T, py::array::c_style>;
+  if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_ || !Typed::check_(object)) {
+    return false;
+  }
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return array.ndim() == ndim && (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
+// Rows of all layers in a call that is short beside what goes on around it in Python.
+constexpr Index short_call = 4096;
+
+// All layers of one direction on x [T, B, I] or tokens [T, B], from `state`: h [L, B, P], (h, c) or None for
+// 0. Returns (y, state) as the frozen layer does, or None where the call is not short or an argument not
+// plain: `forward`, and what stands before it, deals with those.
+template <class T>
+py::object infer(const Frozen<T>& frozen, const py::object& x_, const py::object& state) {
+  const bool tokens = is_plain<std::int64_t>(x_, 2), has_c = frozen.cell.has_c;
+  if (frozen.directions != 1 || !(tokens || is_plain<T>(x_, 3))) return py::none();
+  const Array x = py::reinterpret_borrow<Array>(x_);
+  const Index seq_len = x.shape(0), B = x.shape(1), I = frozen.width(0), L = frozen.parts();
+  const Index H = frozen.hidden_size, P = frozen.columns, most = short_call / L;
+  if ((!tokens && x.shape(2) != I) || seq_len > most || B > most || seq_len * B > most) {
+    return py::none();
+  }
+  const T* given[2] = {};
+  const auto take = [&](const py::handle& part, int which) {
+    if (!is_plain<T>(part, 3)) return false;
+    const auto array = py::reinterpret_borrow<Array>(part);
+    given[which] = static_cast<const T*>(array.data());
+    return array.shape(0) == L && array.shape(1) == B && array.shape(2) == (which == 0 ? P : H);
+  };
+  if (!state.is_none()) {
+    if (has_c) {
+      PyObject* const both = state.ptr();
+      if (!PyTuple_CheckExact(both) || PyTuple_GET_SIZE(both) != 2 ||
+          !take(PyTuple_GET_ITEM(both, 0), 0) || !take(PyTuple_GET_ITEM(both, 1), 1)) {
+        return py::none();
+      }
+    } else if (!take(state, 0)) {
+      return py::none();
+    }
+  }
+  check_sizes(frozen, 0, seq_len, B);
+  if (tokens) check_tokens(x, seq_len, B, I, std::nullopt);
+
+  py::array_t<T> h_n({L, B, P});
+  py::object c_n = py::none();
+  T* c_out = nullptr;
+  if (has_c) {
+    py::array_t<T> c({L, B, H});
+    c_out = c.mutable_data();
+    c_n = std::move(c);
+  }
+  const std::vector<T> zeros(given[0] == nullptr ? static_cast<std::size_t>(B * std::max(H, P))
+                                                 : 0);
+  std::vector<Forward<T>> calls(static_cast<std::size_t>(L));
+  std::vector<py::array_t<T>> ys;
+  for (Index k = 0; k < L; ++k) {
+    Forward<T>& call = calls[static_cast<std::size_t>(k)];
+    call = call_of(frozen, static_cast<int>(k), seq_len, B);
+    if (k > 0) {
+      call.in.x = ys.back().data();
+    } else if (tokens) {
+      call.in.tokens = static_cast<const std::int64_t*>(x.data());
+    } else {
+      call.in.x = static_cast<const T*>(x.data());
+    }
+    const bool starts = given[0] != nullptr;
+    call.in.h0 = starts ? given[0] + k * B * P : zeros.data();
+    if (has_c) call.in.c0 = starts ? given[1] + k * B * H : zeros.data();
+    ys.push_back(new_array<T>({seq_len, B, P}));
+    call.y = ys.back().mutable_data();
+    call.h_n = h_n.mutable_data() + k * B * P;
+    if (has_c) call.c_n = c_out + k * B * H;
+  }
+  run([&](Team& team) { frozen.kernels.forward(calls.data(), static_cast<int>(L), true, team); });
+  if (!has_c) return py::make_tuple(ys.back(), h_n);
+  return py::make_tuple(ys.back(), py::make_tuple(h_n, c_n));
 }
 
 [[noreturn]] void throw_busy() {
@@ -208,6 +306,7 @@ void bind_dtype(py::module_& m, const std::string& dtype) {
   py::class_<Frozen<T>, std::shared_ptr<Frozen<T>>>(m, ("Frozen_" + dtype).c_str())
       .def(py::init(&freeze<T>))
       .def("forward", &forward<T>)
+      .def("infer", &infer<T>)
       .def("unpack", &unpack<T>)
       .def("stream", &make_stream<T>)
       .def_property_readonly("nbytes", &Frozen<T>::bytes);

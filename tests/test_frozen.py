@@ -59,6 +59,27 @@ def test_gives_the_bits_of_the_layer(
             assert_all_same(frozen(x, lengths=3), layer(x, lengths=3))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16", "int8"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 3}], ids=str)
+def test_a_short_call_of_plain_arrays_is_as_any_other(
+    kind: str, options: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = random_layer(kind, 5, 19, "float64" if precision == "float64" else "float32", **options)
+    frozen = layer.freeze(precision)
+    for tokens in (False, True):
+        x, state = inputs(layer, 4, 3, tokens=tokens)
+        general = [frozen(np.asfortranarray(x), given) for given in (None, state)]
+        with monkeypatch.context() as patch:
+            patch.setattr(type(frozen), "_checked_input", None)
+            short = [frozen(x, given) for given in (None, state)]
+        assert_all_same(short, general)
+    wrong = np.array([[0, 1], [5, 0]])
+    for given in (wrong, np.asfortranarray(wrong)):
+        with pytest.raises(IndexError, match=r"x: expected tokens in 0..I-1 = 0..4, got 5"):
+            frozen(given)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_tokens_of_a_large_vocabulary(kind: str) -> None:
     """The layer reads single columns of W_ih; a frozen one has only the packed form."""
