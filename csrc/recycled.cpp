@@ -13,6 +13,22 @@
 namespace pyrnn::recycled {
 namespace {
 
+constexpr std::size_t page = 4096;
+
+// From the system itself: blocks of many sizes that come and go would leave the C library's heap full of holes.
+// A sanitizer of addresses guards what that library gives.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+void* pages(std::size_t bytes) {
+  void* const memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+void release(void* memory, std::size_t bytes) { (void)munmap(memory, bytes); }
+#else
+void* pages(std::size_t bytes) { return std::aligned_alloc(page, bytes); }
+void release(void* memory, std::size_t) { std::free(memory); }
+#endif
+
 // In front of what take() returns, on a line of its own.
 struct alignas(64) Block {
   std::size_t bytes;
@@ -30,18 +46,17 @@ struct Kept {
     std::size_t count = 0;
     for (; bytes > limit && count < blocks.size(); ++count) {
       bytes -= blocks[count]->bytes;
-      std::free(blocks[count]);
+      release(blocks[count], blocks[count]->bytes);
     }
     blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(count));
   }
 };
 
-constexpr std::size_t page = 4096;
 // NumPy asks for huge pages from this size on.
 constexpr std::size_t least_huge = std::size_t(4) << 20;
 
 Block* new_block(std::size_t bytes) {
-  void* const memory = std::aligned_alloc(page, bytes);
+  void* const memory = pages(bytes);
   if (memory == nullptr) return nullptr;
 #ifdef MADV_HUGEPAGE
   // Advice alone: where it cannot be followed, pages stay small.
@@ -97,7 +112,7 @@ void give_back(void* memory) noexcept {
   try {
     all.blocks.push_back(block);
   } catch (const std::bad_alloc&) {
-    std::free(block);
+    release(block, block->bytes);
     return;
   }
   all.bytes += block->bytes;

@@ -54,7 +54,9 @@ class ForwardScan {
         pointwise_(pointwise_of<Cell>(call.in.variant)) {
     const Index values = B_ * sums_size() * (phases_.norm ? 2 : 1);
     const Index bytes = values * Index(sizeof(T)) / (plan_.by_rows ? plan_.threads : 1);
-    block_ = fused_ ? T_ : block_bytes / max(1, bytes);
+    // Of a W_ih much larger than L2 to read it again costs more than sums that do not stay there.
+    const Index most_bytes = max(block_bytes, G * H_ * I_ * Index(sizeof(T)) / 8);
+    block_ = fused_ ? T_ : most_bytes / max(1, bytes);
     if (chunk_ > 0) block_ = min(block_, chunk_);
     block_ = clamp(block_, 1, max(1, T_));
     stored_ = fused_ ? 1 : block_;
