@@ -244,6 +244,7 @@ class Frozen(Stacked, Generic[State]):
             results = self._run_parts(k, x, states[k : k + parts], lengths)
             last += [[after for after in afters if after is not None] for _, *afters in results]
             x = results[-1][0] if count == 1 else side_by_side([y for y, *_ in results])
+            del results  # its memory serves the next layer
         return x, last
 
     def _run_in_chunks(

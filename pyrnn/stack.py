@@ -394,6 +394,8 @@ class Recurrent(Module, Stacked, Generic[State]):
                 tapes.append(cast(Tape, result.tape))
             ys = [result.y for result in made_here]
             x = ys[-1] if count == 1 else side_by_side(ys)
+            # What no tape holds serves the next layer.
+            del passes, own_x, made_here, result, ys
         made = LayerTape(self, tuple(tapes), layout, dropout) if train else None
         return from_time_major(x, layout), self._join(last, layout), made
 
