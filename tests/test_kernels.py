@@ -71,6 +71,35 @@ def test_the_grid_covers_every_option() -> None:
             assert min(missing[False], missing[True]) >= 5
 
 
+# Beyond the second-level cache: strips in parts, those to come asked for ahead, both products as one
+# with rows enough.
+LARGE = [
+    Case(cell, dtype, 2, rows, inputs, 300)
+    for cell in ("rnn_tanh", "gru", "lstm")
+    for dtype in DTYPES
+    for rows, inputs in ((8, 1100), (30, 300), (60, 1100))
+]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_large_weights(case: Case, isa: str, isa_workers: dict[str, Worker]) -> None:
+    test_values_gradients_and_tape(case, isa, isa_workers)
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_a_row_of_many_is_as_it_is_alone(case: Case) -> None:
+    problem = make(case)
+    together = forward(ops, problem)
+    arrays = problem.arrays
+    arrays["x"] = np.ascontiguousarray(arrays["x"][:, 3:4])
+    for name in arrays.keys() & {"h0", "c0"}:
+        arrays[name] = arrays[name][3:4]
+    alone = forward(ops, problem)
+    assert_same_bits(together["y"][:, 3:4], alone["y"], "y")
+    assert_same_bits(together["h_n"][3:4], alone["h_n"], "h_n")
+
+
 # One instruction set against the others.
 
 
