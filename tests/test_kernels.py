@@ -71,8 +71,8 @@ def test_the_grid_covers_every_option() -> None:
             assert min(missing[False], missing[True]) >= 5
 
 
-# Beyond the second-level cache: strips in parts, those to come asked for ahead, both products as one
-# with rows enough.
+# Beyond the second-level cache: strips in parts, asked for ahead, both products at once
+# where there are rows enough.
 LARGE = [
     Case(cell, dtype, 2, rows, inputs, 300)
     for cell in ("rnn_tanh", "gru", "lstm")
