@@ -127,9 +127,15 @@ class ForwardScan {
   bool fuses() const {
     const Index rows = plan_.by_rows ? B_ / plan_.threads : B_;
     if (rows < Plan::least_rows) return false;
-    // What W_ih adds to W_hh is to stay in L2 with it, unless the arithmetic takes longer than all weights from L3;
-    // while rows pass over a strip of both, that is to stay there in any case.
-    if (most_bundled > 1 && strip_bytes() > second_level_bytes * 3 / 8) return false;
+    if constexpr (most_bundled == 1) {
+      // The third-level cache keeps pace with narrow vectors.
+      constexpr Index most_inputs = 4 * 1024 * 1024;
+      return plan_.by_rows || rows >= Plan::many_rows ||
+             (both_at_once<Cell>(rows) && G * H_ * I_ * Index(sizeof(T)) <= most_inputs);
+    }
+    // What W_ih adds to W_hh is to stay in L2 with it, unless the arithmetic takes longer than all weights from
+    // L3; while rows pass over a strip of both, that is to stay there in any case.
+    if (strip_bytes() > second_level_bytes * 3 / 8) return false;
     if (rows >= most_rows_from_cache) return true;
     const Index most_bytes =
         rows < Plan::many_rows ? second_level_bytes : second_level_bytes * 7 / 4;

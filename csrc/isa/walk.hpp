@@ -61,7 +61,8 @@ class Walk {
 };
 
 // C = base + A B in the panels, each a group of `b.groups`: the early ones over the lines `k`, of which those
-// from 0 on are the first, the late over all. `then`: what comes after them. In a function of its own: it stands in every cell's time loop.
+// from 0 on are the first, the late over all. `then`: what comes after them. In a function of its own: it
+// stands in every cell's time loop.
 template <class T>
 __attribute__((noinline)) void multiply_along(const Walk& walk, Range panels, bool back, Index n,
                                               const RowPointers<T>& rows, const Panels<T>& b,
