@@ -25,7 +25,8 @@ class ForwardScan {
   static constexpr Index at_once = panels_of_a_tile<Cell>;
   // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
   static constexpr Index most_fused = 16 / C;
-  static constexpr Index most_rows_from_cache = 24;
+  // With so many the arithmetic takes longer than weights out of a slow third-level cache.
+  static constexpr Index least_rows_from_l3 = 24;
   // Reduced precision is always packed beforehand, has no tape, and reads whole rows of h: what their
   // largest value is, is known when all of them are.
   static constexpr bool exact = std::is_same_v<Operand, Panels<T>>;
@@ -136,7 +137,7 @@ class ForwardScan {
     // What W_ih adds to W_hh is to stay in L2 with it, unless the arithmetic takes longer than all weights from
     // L3; while rows pass over a strip of both, that is to stay there in any case.
     if (strip_bytes() > second_level_bytes * 3 / 8) return false;
-    if (rows >= most_rows_from_cache) return true;
+    if (rows >= least_rows_from_l3) return true;
     const Index most_bytes =
         rows < Plan::many_rows ? second_level_bytes : second_level_bytes * 7 / 4;
     return both_at_once<Cell>(rows) && weights_of_a_thread() <= most_bytes;

@@ -179,8 +179,8 @@ struct Ahead {
   }
 };
 
-// Weights of as many stay in the usual second-level cache of a core, beside what else is read and written.
-constexpr Index near_bytes = 512 * 1024;
+// The usual second-level cache of a core, and what stays there beside what else is read and written.
+constexpr Index second_level_bytes = 1024 * 1024, near_bytes = second_level_bytes / 2;
 
 // Fewer rows take lines faster than any come.
 template <int R>

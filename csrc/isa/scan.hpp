@@ -86,9 +86,6 @@ struct Time {
   PYRNN_INLINE Index before(Index t) const { return reverse ? t + 1 : t - 1; }
 };
 
-// The usual second-level cache of a core.
-constexpr Index second_level_bytes = 1024 * 1024;
-
 // What a step of a call costs.
 struct StepCost {
   Index weights;  // multiply-adds of a row
