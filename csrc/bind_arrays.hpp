@@ -3,6 +3,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <utility>
@@ -32,15 +33,28 @@ class RecycledMemory {
   void* data_;
 };
 
-// Uninitialised; a large one on recycled memory.
-inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& shape) {
-  auto bytes = static_cast<std::size_t>(dtype.itemsize());
+inline std::size_t bytes_of(std::size_t bytes, const std::vector<Index>& shape) {
   for (const Index size : shape) {
     if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(size), &bytes)) {
       throw std::bad_alloc();
     }
   }
-  if (bytes < recycled::least) return py::array(dtype, shape);
+  return bytes;
+}
+
+// Where rows of whole cache lines begin within one, the last of one thread's and the first of another's share it.
+constexpr std::size_t least_aligned = 2048;
+
+// Uninitialised; but for a few values it starts on a cache line, and a large one is on recycled memory.
+inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& shape) {
+  const std::size_t bytes = bytes_of(static_cast<std::size_t>(dtype.itemsize()), shape);
+  if (bytes < least_aligned) return py::array(dtype, shape);
+  if (bytes < recycled::least) {
+    constexpr std::size_t line = 64;
+    py::array_t<unsigned char> room(static_cast<Index>(bytes + line));
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(room.data()) % line;
+    return py::array(dtype, shape, room.data() + (line - past) % line, room);
+  }
   auto memory = std::make_unique<RecycledMemory>(bytes);
   const void* const data = memory->data();
   return py::array(dtype, shape, data, py::cast(std::move(memory)));
@@ -48,6 +62,7 @@ inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& sha
 
 template <class T>
 py::array_t<T> new_array(const std::vector<Index>& shape) {
+  if (bytes_of(sizeof(T), shape) < least_aligned) return py::array_t<T>(shape);
   return py::reinterpret_steal<py::array_t<T>>(new_array(py::dtype::of<T>(), shape).release());
 }
 

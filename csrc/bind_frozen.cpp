@@ -150,7 +150,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
       return static_cast<const T*>(kept.back().data());
     };
     const bool above = chained && i > 0;
-    py::array_t<T> y = new_array<T>({seq_len, B, P}), h_n({B, P});
+    py::array_t<T> y = new_array<T>({seq_len, B, P}), h_n = new_array<T>({B, P});
     py::object c_n = py::none();
     call.in.x = above    ? calls[static_cast<std::size_t>(i) - 1].y
                 : tokens ? nullptr
@@ -162,7 +162,7 @@ py::list forward(const Frozen<T>& frozen, int k, const Array& x_,
     call.y = y.mutable_data();
     call.h_n = h_n.mutable_data();
     if (frozen.cell.has_c) {
-      py::array_t<T> c({B, H});
+      py::array_t<T> c = new_array<T>({B, H});
       call.in.c0 = state(1);
       call.c_n = c.mutable_data();
       c_n = c;
@@ -221,11 +221,11 @@ py::object infer(const Frozen<T>& frozen, const py::object& x_, const py::object
   check_sizes(frozen, 0, seq_len, B);
   if (tokens) check_tokens(x, seq_len, B, I, std::nullopt);
 
-  py::array_t<T> h_n({L, B, P});
+  py::array_t<T> h_n = new_array<T>({L, B, P});
   py::object c_n = py::none();
   T* c_out = nullptr;
   if (has_c) {
-    py::array_t<T> c({L, B, H});
+    py::array_t<T> c = new_array<T>({L, B, H});
     c_out = c.mutable_data();
     c_n = std::move(c);
   }

@@ -3,6 +3,7 @@
 #include "bind.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
+#include "latency.hpp"
 #include "lender.hpp"
 #include "probe.hpp"
 #include "strain.hpp"
@@ -139,6 +140,8 @@ void bind_machine(py::module_& m) {
   });
   m.def("busy", &strain::lasts);
   m.def("heed_load", &strain::heed);
+  m.def("latency", &latency::known_ns);
+  m.def("note_latency", &latency::note);
   m.def("config", &config);
   m.def("available_isas", &isa_names);
   m.def("probe", &probe, py::arg("threads") = 1);

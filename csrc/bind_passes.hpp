@@ -157,12 +157,12 @@ struct ForwardPass {
   // Into `y_`, or a new array where that is None.
   ForwardPass(const CellKernels<T>& cell, Checked checked, bool reverse, bool save,
               const py::object& y_ = py::none())
-      : c(std::move(checked)), h_n({c.shape.B, c.P}) {
+      : c(std::move(checked)), h_n(new_array<T>({c.shape.B, c.P})) {
     // Names of their own: in C++17 a lambda does not capture a structured binding.
     const Index seq_len = c.shape.T, batch_size = c.shape.B, hidden_size = c.shape.H;
     const std::vector<Index> all{seq_len, batch_size, c.P};
     y = y_.is_none() ? new_array<T>(all) : check_out<T>("y", y_, all);
-    if (cell.has_c) c_n.emplace(std::vector<Index>{batch_size, hidden_size});
+    if (cell.has_c) c_n = new_array<T>({batch_size, hidden_size});
     if (save) {
       const auto taped = [&](Index columns) {
         return new_array<T>({seq_len, batch_size, columns});

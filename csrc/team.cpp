@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <thread>
 
+#include "latency.hpp"
 #include "lender.hpp"
 #include "scratch.hpp"
 #include "strain.hpp"
@@ -246,7 +248,38 @@ void* Team::scratch(std::size_t bytes) {
   return held.at_least(bytes);
 }
 
+void Team::measure(int thread) {
+  constexpr int rounds = 3, exchanges = 8;
+  constexpr std::ptrdiff_t given_up = -1;
+  if (thread != 0 && thread != threads_ - 1) return;
+  std::atomic<std::ptrdiff_t>& turn = turn_->value;
+  const auto change = [&turn](std::ptrdiff_t from, std::ptrdiff_t to) {
+    return turn.compare_exchange_strong(from, to);
+  };
+  // No pauses, which differ between processors as much as what is measured. Nor is anything worth a long wait.
+  const auto came = [&](std::ptrdiff_t mine) {
+    for (int spin = 0; spin < spins_before_yield; ++spin) {
+      const std::ptrdiff_t now = turn.load(std::memory_order_relaxed);
+      if (now == mine || now == given_up) return now == mine;
+    }
+    return !change(mine - 1, given_up) && turn.load() == mine;
+  };
+  long long shortest = std::numeric_limits<long long>::max();
+  std::ptrdiff_t now = 0;
+  for (int round = 0; round < rounds; ++round) {
+    const long long start = now_ns();
+    for (int i = 0; i < exchanges; ++i, now += 2) {
+      if (thread != 0 && !came(now + 1)) return;
+      if (!change(now + (thread == 0 ? 0 : 1), now + (thread == 0 ? 1 : 2))) return;
+      if (thread == 0 && !came(now + 2)) return;
+    }
+    shortest = std::min(shortest, now_ns() - start);
+  }
+  if (thread == 0) latency::note(shortest / (2 * exchanges));
+}
+
 void Team::work(int thread) {
+  if (measures_) measure(thread);
   if (threads_ <= what_.jobs) {
     for (int job; (job = next_job_.fetch_add(1, std::memory_order_relaxed)) < what_.jobs;) {
       steps_[job].thread.store(thread, std::memory_order_relaxed);
@@ -273,13 +306,14 @@ void Team::run(const Run& what, Body body, void* context) {
   threads_ = groups_ = 1;
 
   thread_local Scratch held;
-  const int most = std::max(1, what.threads), lines = most + 2 * what.jobs;
+  const int most = std::max(1, what.threads), lines = most + 2 * what.jobs + 1;
   auto* const line =
       static_cast<Line*>(held.at_least(static_cast<std::size_t>(lines) * sizeof(Line)));
   for (int i = 0; i < lines; ++i) new (line + i) Line;
   points_ = line;
   last_ = points_ + most;
   steps_ = last_ + what.jobs;
+  turn_ = steps_ + what.jobs;
   if (most == 1) return work(0);
 
   clock_ = CpuClock::of_this_thread();
@@ -307,6 +341,7 @@ void Team::conduct() {
   crew_->gather(patience(what_.work));
   threads_ = crew_->size();
   groups_ = std::min(threads_, what_.jobs);
+  measures_ = threads_ > 1 && latency::due();
   crew_->start();
   work(0);
   for (int i = 1; i < threads_; ++i) {

@@ -90,6 +90,8 @@ class Team {
   // What the calling thread does in a run.
   void conduct();
   void work(int thread);
+  // The threads that are farthest from each other exchange a few words.
+  void measure(int thread);
   void poll();
   // So long was waited for threads that did not run.
   void lose(long long ns);
@@ -115,6 +117,8 @@ class Team {
   Line* points_ = nullptr;  // [threads] that a worker has passed
   Line* last_ = nullptr;    // [jobs] of a group, the point at which all but worker 0 leave
   Line* steps_ = nullptr;   // [jobs] finished
+  Line* turn_ = nullptr;    // of measure()
+  bool measures_ = false;
 };
 
 // What set_num_threads chose, or OpenMP offers; no more than OpenMP's limits allow.

@@ -32,6 +32,8 @@ FLOORS = {
     "recycled.cpp": 1,
     "strain.hpp": 0,
     "strain.cpp": 1,
+    "latency.hpp": 0,
+    "latency.cpp": 2,
     "pool.hpp": 1,
     "pool.cpp": 2,
     "lender.hpp": 1,

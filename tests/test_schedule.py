@@ -211,6 +211,52 @@ def test_a_call_changes_nothing_for_others() -> None:
     assert threadpoolctl.threadpool_info() == before
 
 
+# --- cores far apart -----------------------------------------------------------------------------
+
+
+def work_of_others(call: Any, latency: int) -> float:
+    """Processor time of all other threads over that of the caller, in a call that takes a word to
+    be so many nanoseconds on its way between them.
+    """
+    time.sleep(0.01)  # until those of the call before are asleep
+    pyrnn._core.note_latency(latency)
+    of_all, own = time.process_time(), time.thread_time()
+    call()
+    own = time.thread_time() - own
+    return (time.process_time() - of_all - own) / own
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_few_units_stay_on_one_thread_where_cores_are_far_apart(cell: str) -> None:
+    pyrnn.set_num_threads(2)
+    frozen = getattr(pyrnn, cell)(64, 64, rng=0).freeze()
+    x = np.zeros((10_000, 1, 64), "float32")
+    frozen(x)
+    near, far = ([work_of_others(lambda: frozen(x), ns) for _ in range(5)] for ns in (20, 1000))
+    assert max(near) > 0.5  # a call beside a busy process has one thread too
+    assert np.median(far) < 0.1
+
+
+def test_calls_on_several_threads_measure_how_far_apart_they_are() -> None:
+    pyrnn.set_num_threads(2)
+    layer = pyrnn.LSTM(256, 256, rng=0)
+    x = np.zeros((20, 1, 256), "float32")
+    pyrnn._core.note_latency(0)
+    for _ in range(200):  # both threads have to be there at once
+        time.sleep(0.011)
+        layer(x)
+        if pyrnn._core.latency() > 0:
+            break
+    assert 0 < pyrnn._core.latency() < 20_000
+
+
+@pytest.mark.usefixtures("threads_whatever_the_load")
+def test_where_the_load_is_not_heeded_threads_are_as_near_as_any() -> None:
+    pyrnn._core.note_latency(1000)
+    assert pyrnn._core.latency() == 0
+
+
 # --- a busy machine ------------------------------------------------------------------------------
 
 

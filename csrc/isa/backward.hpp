@@ -57,7 +57,7 @@ class BackwardScan {
         structure_(call),
         plan_(Plan::of({G * H_ * (I_ + P_) + structure_.phases.work(), B_, T_, panels_of<T>(H_),
                         structure_.phases.meetings(), G * H_ * (I_ + P_) * Index(sizeof(T))},
-                       place.max_threads)),
+                       place)),
         chunk_(place.chunk),
         cost_of_step_((double(G * H_) * double(I_ + P_) + double(structure_.phases.work())) *
                       double(B_)),

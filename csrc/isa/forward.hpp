@@ -25,6 +25,8 @@ class ForwardScan {
   static constexpr Index at_once = panels_of_a_tile<Cell>;
   // Panels of units that a fused step takes at once, at most: what the sums of six rows take of L1 is 6 KiB.
   static constexpr Index most_fused = 16 / C;
+  // Between the lists of two workers: what each writes at every step lies on lines of its own.
+  static constexpr Index list_gap = 16;
   // With so many the arithmetic takes longer than weights out of a slow third-level cache.
   static constexpr Index least_rows_from_l3 = 24;
   // Reduced precision is always packed beforehand, has no tape, and reads whole rows of h: what their
@@ -48,7 +50,7 @@ class ForwardScan {
         plan_(Plan::of({(G * H_ * (I_ + P_) + phases_.work()) / speed_of(call.precision), B_, T_,
                         panels_of<T>(H_), phases_.meetings(),
                         exact ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0, may_fuse()},
-                       place.max_threads)),
+                       place)),
         fused_(may_fuse() && fuses()),
         chunk_(place.chunk),
         cost_of_step_((double(G * H_) * double(I_ + P_) + double(phases_.work())) * double(B_)),
@@ -105,7 +107,8 @@ class ForwardScan {
     mask_.carve(call_.in, carver);
     zoneout_.carve(call_.in, carver);
     for (T*& masked : masked_h_) masked = take_if(mask_.needed(call_.in.variant), B_ * P_);
-    const Index lists = stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads);
+    const Index lists =
+        stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads) + list_gap * plan_.threads;
     prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists),
               carver.take<T*>(phases_.norm ? lists : 0), carver.take<StepRow<T>>(lists),
@@ -184,7 +187,8 @@ class ForwardScan {
       if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
-    const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index);
+    const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index) +
+                       list_gap * worker.index;
     const RowLists lists{lists_.a + list, lists_.c + list, lists_.raw + list, lists_.row + list,
                          lists_.prepared + list * prepared_words_};
 

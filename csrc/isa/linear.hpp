@@ -61,7 +61,7 @@ class LinearForward {
       : call_(call),
         plan_(
             Plan::of({call.in_features * call.out_features, max(Plan::many_rows, call.rows), 1, 1},
-                     Team::max_threads())) {}
+                     {Team::max_threads()})) {}
 
   void carve(Carver& carver) {
     const Index panels = panels_of<T>(call_.out_features);
@@ -130,7 +130,7 @@ class LinearBackward {
       : call_(call),
         plan_(
             Plan::of({call.in_features * call.out_features, max(Plan::many_rows, call.rows), 2, 1},
-                     Team::max_threads())),
+                     {Team::max_threads()})),
         block_(clamp(call.rows, 1, rows_of_a_block)) {}
 
   void carve(Carver& carver) {

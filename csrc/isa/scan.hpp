@@ -95,6 +95,19 @@ struct StepCost {
   bool joint = false;  // whether W_ih x_t may be a part of it
 };
 
+// What a scan is told about its place among the calls that run side by side.
+struct Place {
+  // What a meeting of the threads takes as long as, where that has not been measured: multiply-adds on weights
+  // out of L2.
+  static constexpr double usual_meeting = 10e3;
+
+  int max_threads;  // that it may use
+  // Steps after which it says how far it is, and before which it waits for the call whose output it
+  // reads; 0 where no such call runs beside it.
+  Index chunk = 0;
+  double meeting = usual_meeting;
+};
+
 // How a call is cut: by rows every thread runs alone; by units the threads meet at every step, but each
 // keeps its slice of W_hh in its own cache.
 struct Plan {
@@ -106,7 +119,8 @@ struct Plan {
   int threads;
   bool by_rows;
 
-  static Plan of(const StepCost& step, int max_threads) {
+  static Plan of(const StepCost& step, const Place& place) {
+    const int max_threads = place.max_threads;
     // One step needs no barrier, and by units each weight is packed by one thread.
     const bool one_step = step.steps == 1;
     // Below about 100,000 multiply-adds in all, starting threads costs more than they save.
@@ -115,8 +129,7 @@ struct Plan {
     if (!one_step && by_rows_of(step, work, max_threads)) {
       return {int(min(max_threads, ceil_div(step.rows, 2))), true};
     }
-    // A barrier takes about as long as 10,000 multiply-adds on weights out of L2.
-    const Index useful = max(1, Index(work / (10e3 * step.meetings)));
+    const Index useful = max(1, Index(work / (place.meeting * step.meetings)));
     return {int(min(min(max_threads, useful), max(1, step.units))), false};
   }
 
@@ -154,14 +167,6 @@ template <class T>
 PYRNN_INLINE Range units_of(Range panels, Index hidden) {
   return {min(hidden, panels.first * panel_width<T>), min(hidden, panels.last * panel_width<T>)};
 }
-
-// What a scan is told about its place among the calls that run side by side.
-struct Place {
-  int max_threads;  // that it may use
-  // Steps after which it says how far it is, and before which it waits for the call whose output it
-  // reads; 0 where no such call runs beside it.
-  Index chunk;
-};
 
 // A worker's part of every step.
 struct Share {

@@ -31,7 +31,7 @@ class StackStep {
     const int most = max_threads(weights * B);
     const Plan plan = most == 1
                           ? Plan{1, false}
-                          : Plan::of({weights, B, 1, panels_of<T>(H), phases.meetings()}, most);
+                          : Plan::of({weights, B, 1, panels_of<T>(H), phases.meetings()}, {most});
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
