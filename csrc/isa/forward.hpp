@@ -187,8 +187,8 @@ class ForwardScan {
       if (plan_.by_rows && !worker.barrier()) return;
     }
     // By units every worker lists all rows, in its own part of the arrays.
-    const Index list = stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index) +
-                       list_gap * worker.index;
+    const Index list =
+        stored_ * (plan_.by_rows ? share.rows.first : B_ * worker.index) + list_gap * worker.index;
     const RowLists lists{lists_.a + list, lists_.c + list, lists_.raw + list, lists_.row + list,
                          lists_.prepared + list * prepared_words_};
 
