@@ -30,13 +30,13 @@ PYRNN_INLINE Lines<T> lines_at(const Panels<T>& b, Index p, Index last, Index& p
   }
 }
 
-// R rows by P panels of a strip. Panel j of both adds to block j of the sums, from `column` on; where there
-// is a block more than panels, the last panel of W_hh adds to that.
-template <int R, int P, bool apart, class T>
+// R rows by M vectors of a strip, from vector `first` on. Panel j of both adds to block j of the sums, from
+// `column` on; where there is a block more than panels, the last panel of W_hh adds to that.
+template <int R, int M, int first, bool apart, class T>
 PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* const* h,
                             Lines<T> w_hh, Index H, const T* bias, T* const* sums, Index column,
                             Ahead next_ih, Ahead next_hh) {
-  constexpr int V = panel_vectors, N = (apart ? P + 1 : P) * V;
+  constexpr int V = panel_vectors, N = apart ? M + V : M, start = first * lanes<T>;
   Vec<T> sum[R][N];
   const T *a[R], *b[R];
 #pragma GCC unroll 8
@@ -44,15 +44,15 @@ PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* 
     a[r] = x[r];
     b[r] = h[r];
 #pragma GCC unroll 16
-    for (int v = 0; v < N; ++v) sum[r][v] = load(bias + column + v * lanes<T>);
+    for (int v = 0; v < N; ++v) sum[r][v] = load(bias + column + start + v * lanes<T>);
   }
-  add_lines<R, P, T>(sum, a, 1, w_ih, I, next_ih, [](int v) { return v; });
-  add_lines<R, P, T>(sum, b, 1, w_hh, H, next_hh,
-                     [](int v) { return apart && v >= (P - 1) * V ? v + V : v; });
+  add_lines<R, M, first, T>(sum, a, 1, w_ih, I, next_ih, [](int v) { return v; });
+  add_lines<R, M, first, T>(sum, b, 1, w_hh, H, next_hh,
+                            [](int v) { return apart && v >= M - V ? v + V : v; });
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < N; ++v) store(sums[r] + column + v * lanes<T>, sum[r][v]);
+    for (int v = 0; v < N; ++v) store(sums[r] + column + start + v * lanes<T>, sum[r][v]);
   }
 }
 
@@ -82,7 +82,7 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
   constexpr bool apart = C == G + 1;
   if constexpr (std::is_same_v<Operand, Panels<T>> && both_at_once<Cell>(1)) {
     if (both_at_once<Cell>(n)) {
-      const Index last = panels.last * G;
+      const Index last = panels.last * G, at_once = smallest_tile(n) > tile_rows / 2 ? 1 : 2;
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
         const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
@@ -98,23 +98,26 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
           next_ih = strip_ahead(weights.input);
           next_hh = strip_ahead(weights.hidden[0]);
         }
-        // Where panels do not lie interleaved, one is passed over by all rows while it is in L1.
-        if (most_bundled == 1 && !apart && n > tile_rows) some = 1;
+        // Where panels do not lie interleaved, one is passed over by all rows while it is in L1, or as many as the
+        // smallest tile takes at once.
+        if (most_bundled == 1 && !apart && n > tile_rows) some = min(some, at_once);
         const auto tile = [&](auto rows_constant, Index row) {
           constexpr int R = decltype(rows_constant)::value;
-          const auto panels_of_tile = [&](auto panels_constant, Index at) {
-            constexpr int P = decltype(panels_constant)::value;
+          const auto panels_of_tile = [&](auto vectors, auto first, Index at) {
+            constexpr int M = decltype(vectors)::value, from = decltype(first)::value;
             Lines<T> ih = w_ih, hh = w_hh;
             ih.line += at * ih.next_panel;
             hh.line += at * hh.next_panel;
-            tile_both<R, P, apart>(x.a + row, ih, weights.input.depth, h.a + row, hh,
-                                   weights.hidden[0].depth, weights.bias, x.c + row,
-                                   (apart ? p / G * C : p + at) * panel_width<T>, next_ih, next_hh);
+            tile_both<R, M, from, apart>(x.a + row, ih, weights.input.depth, h.a + row, hh,
+                                         weights.hidden[0].depth, weights.bias, x.c + row,
+                                         (apart ? p / G * C : p + at) * panel_width<T>, next_ih,
+                                         next_hh);
           };
           if constexpr (!apart && (most_bundled == 1 || G == 1)) {
-            for_panels<tile_panels<R>>(some, panels_of_tile);
+            for_panels<R>(some, panels_of_tile);
           } else if constexpr (!apart || R <= rows_apart<Cell>) {
-            panels_of_tile(std::integral_constant<int, G>(), 0);
+            panels_of_tile(std::integral_constant<int, G * panel_vectors>(),
+                           std::integral_constant<int, 0>(), 0);
           }
         };
         if (n == 1) {

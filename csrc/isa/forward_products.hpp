@@ -82,8 +82,9 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
     // The step after this one begins where this one began.
     const Index next = some.last < share.panels.last ? some.last : share.panels.first;
     const Range units_ahead{next, far_ ? min(share.panels.last, next + units_at_once) : next};
-    for (Index i = 0, first = 0, n; i < parts; ++i, first += n) {
-      n = ceil_div(rows.size() - first, parts - i);
+    for (Index i = 0, first = 0, n; first < rows.size(); ++i, first += n) {
+      const Index left = rows.size() - first;
+      n = tall ? ceil_div(left, parts - i) : next_tile(left);
       for (Index k = 0; k < n; ++k) {
         h[k] = lists.row[first + k].operand;
         expect_writes<save>(lists.row[first + k], units_of<T>(some, H_));

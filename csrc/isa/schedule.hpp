@@ -76,7 +76,8 @@ void run_calls(const Call* calls, int count, bool chained, Team& team) {
     at_once = int(min(count - i, max_threads));
     if (at_once > 1 && !together<Scan>(calls[i], chained)) at_once = 1;
     run_jobs<Scan>(calls + i, at_once,
-                   {max_threads / at_once, chained && at_once > 1 ? chunk_steps : 0, meeting}, team);
+                   {max_threads / at_once, chained && at_once > 1 ? chunk_steps : 0, meeting},
+                   team);
   }
 }
 
