@@ -23,7 +23,7 @@ long long known_ns() {
   return ns > 0 && strain::heeded() && age(now_ns()) < memory_ns ? ns : 0;
 }
 
-bool due() { return strain::heeded() && age(now_ns()) > interval_ns; }
+bool due(long long now) { return strain::heeded() && age(now) > interval_ns; }
 
 void note(long long ns) {
   last_ns.store(ns, std::memory_order_relaxed);

@@ -304,6 +304,7 @@ void Team::run(const Run& what, Body body, void* context) {
   cancelled_.store(false, std::memory_order_relaxed);
   next_job_.store(0, std::memory_order_relaxed);
   threads_ = groups_ = 1;
+  measures_ = false;
 
   thread_local Scratch held;
   const int most = std::max(1, what.threads), lines = most + 2 * what.jobs + 1;
@@ -341,7 +342,7 @@ void Team::conduct() {
   crew_->gather(patience(what_.work));
   threads_ = crew_->size();
   groups_ = std::min(threads_, what_.jobs);
-  measures_ = threads_ > 1 && latency::due();
+  measures_ = threads_ > 1 && latency::due(start);
   crew_->start();
   work(0);
   for (int i = 1; i < threads_; ++i) {

@@ -214,6 +214,9 @@ def test_a_call_changes_nothing_for_others() -> None:
 # --- cores far apart -----------------------------------------------------------------------------
 
 
+two_processors = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+
+
 def work_of_others(call: Any, latency: int) -> float:
     """Processor time of all other threads over that of the caller, in a call that takes a word to
     be so many nanoseconds on its way between them.
@@ -226,18 +229,19 @@ def work_of_others(call: Any, latency: int) -> float:
     return (time.process_time() - of_all - own) / own
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+@two_processors
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_few_units_stay_on_one_thread_where_cores_are_far_apart(cell: str) -> None:
     pyrnn.set_num_threads(2)
     frozen = getattr(pyrnn, cell)(64, 64, rng=0).freeze()
     x = np.zeros((10_000, 1, 64), "float32")
     frozen(x)
-    near, far = ([work_of_others(lambda: frozen(x), ns) for _ in range(5)] for ns in (20, 1000))
-    assert max(near) > 0.5  # a call beside a busy process has one thread too
-    assert np.median(far) < 0.1
+    # A call beside a busy process has one thread too, for a while.
+    assert any(work_of_others(lambda: frozen(x), 20) > 0.5 for _ in range(100))
+    assert np.median([work_of_others(lambda: frozen(x), 1000) for _ in range(5)]) < 0.1
 
 
+@two_processors
 def test_calls_on_several_threads_measure_how_far_apart_they_are() -> None:
     pyrnn.set_num_threads(2)
     layer = pyrnn.LSTM(256, 256, rng=0)
