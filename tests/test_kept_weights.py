@@ -224,7 +224,8 @@ def test_ctrl_c_leaves_nothing_half_packed(direction: str, threads: int) -> None
 
     pyrnn.set_num_threads({threads})
     backward = {direction == "backward"}
-    layer = pyrnn.LSTM(8, 600, 2, rng=0)
+    # So wide that the first layer is at its first chunk of steps when Ctrl-C comes.
+    layer = pyrnn.LSTM(8, 1200, 2, rng=0)
 
     def x_of(steps):
         return np.random.default_rng(1).normal(size=(steps, 1, 8)).astype("float32")
