@@ -256,9 +256,11 @@ void Team::measure(int thread) {
   const auto change = [&turn](std::ptrdiff_t from, std::ptrdiff_t to) {
     return turn.compare_exchange_strong(from, to);
   };
-  // No pauses, which differ between processors as much as what is measured. Nor is anything worth a long wait.
+  // No pauses, which differ between processors as much as what is measured. Nor is anything worth a long wait, but
+  // for the one that comes later.
   const auto came = [&](std::ptrdiff_t mine) {
-    for (int spin = 0; spin < spins_before_yield; ++spin) {
+    const int spins = mine <= 2 ? 20 * spins_before_yield : spins_before_yield;
+    for (int spin = 0; spin < spins; ++spin) {
       const std::ptrdiff_t now = turn.load(std::memory_order_relaxed);
       if (now == mine || now == given_up) return now == mine;
     }
@@ -279,7 +281,6 @@ void Team::measure(int thread) {
 }
 
 void Team::work(int thread) {
-  if (measures_) measure(thread);
   if (threads_ <= what_.jobs) {
     for (int job; (job = next_job_.fetch_add(1, std::memory_order_relaxed)) < what_.jobs;) {
       steps_[job].thread.store(thread, std::memory_order_relaxed);
@@ -321,7 +322,11 @@ void Team::run(const Run& what, Body body, void* context) {
   strained_.store(false, std::memory_order_relaxed);
   lost_.store(0, std::memory_order_relaxed);
   began_ = now_ns();
-  const Crew::Task task = [](void* team, int thread) { static_cast<Team*>(team)->work(thread); };
+  const Crew::Task task = [](void* context, int thread) {
+    Team& team = *static_cast<Team*>(context);
+    team.work(thread);
+    if (team.measures_) team.measure(thread);
+  };
   const Lender* const lender = Lender::in_use();
   if (lender != nullptr && lender->lends(most, what.work)) {
     Crew crew(most - 1, task, this);
@@ -345,6 +350,8 @@ void Team::conduct() {
   measures_ = threads_ > 1 && latency::due(start);
   crew_->start();
   work(0);
+  // Where both are running and would wait for each other in any case.
+  if (measures_) measure(0);
   for (int i = 1; i < threads_; ++i) {
     const auto finished = [&] { return crew_->finished(i); };
     // Cancelled, they return soon; their Team must not be gone before.
