@@ -8,7 +8,7 @@
 namespace pyrnn::latency {
 namespace {
 
-// Measured by a call in every interval, it costs less than a thousandth of the time. What is remembered may keep
+// Measured by a call in every interval, it costs a thousandth of the time where that is long. What is remembered may keep
 // calls on one thread, which measure nothing: once it is forgotten, one of them tries.
 constexpr long long interval_ns = 10'000'000, memory_ns = 250'000'000;
 

@@ -90,7 +90,7 @@ class Team {
   // What the calling thread does in a run.
   void conduct();
   void work(int thread);
-  // The threads that are farthest from each other exchange a few words.
+  // The first thread and the last exchange a few words.
   void measure(int thread);
   void poll();
   // So long was waited for threads that did not run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from helpers_ops import CELLS, DTYPES, Case, forward, make
 from helpers_script import check_script
@@ -52,6 +53,23 @@ PEAK = """
         problem = make(Case(*options, **more))
         backward(ops, problem, forward(ops, problem)["tape"])
 """
+
+
+@pytest.mark.parametrize("rows", [8, 40, 600])
+@pytest.mark.parametrize("way", ["layer", "frozen", "forward"])
+def test_results_of_many_values_begin_on_a_cache_line(way: str, rows: int) -> None:
+    """Two threads would share the line where the rows of one end and those of another begin."""
+    layer = pyrnn.LSTM(5, 64, rng=0)
+    call = {"layer": layer, "frozen": layer.freeze(), "forward": layer.forward}[way]
+    kept = []  # so that each array is somewhere else
+    for steps in range(1, 20):
+        x = np.zeros((steps, rows, 5), "float32")
+        kept.append(call(x))
+        y, state, *_ = kept[-1]
+        for array in (y, *state):
+            assert array.nbytes >= 2048
+            assert array.ctypes.data % 64 == 0
+            array[...] = 1  # it is the caller's
 
 
 @linux

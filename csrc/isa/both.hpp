@@ -82,7 +82,13 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
   constexpr bool apart = C == G + 1;
   if constexpr (std::is_same_v<Operand, Panels<T>> && both_at_once<Cell>(1)) {
     if (both_at_once<Cell>(n)) {
-      const Index last = panels.last * G, at_once = smallest_tile(n) > tile_rows / 2 ? 1 : 2;
+      const Index last = panels.last * G;
+      // Where panels do not lie interleaved, one is passed over by all rows while it is in L1, or as many as the
+      // smallest tile takes at once.
+      Index most = strip_panels<Cell>;
+      if (most_bundled == 1 && !apart && n > tile_rows) {
+        most = smallest_tile(n) > tile_rows / 2 ? 1 : 2;
+      }
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
         const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
@@ -98,9 +104,7 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
           next_ih = strip_ahead(weights.input);
           next_hh = strip_ahead(weights.hidden[0]);
         }
-        // Where panels do not lie interleaved, one is passed over by all rows while it is in L1, or as many as the
-        // smallest tile takes at once.
-        if (most_bundled == 1 && !apart && n > tile_rows) some = min(some, at_once);
+        some = min(some, most);
         const auto tile = [&](auto rows_constant, Index row) {
           constexpr int R = decltype(rows_constant)::value;
           const auto panels_of_tile = [&](auto vectors, auto first, Index at) {

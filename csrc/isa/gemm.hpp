@@ -98,7 +98,7 @@ void tile_strips(Base base, const RowPointers<T>& rows, const Panels<T>& b, Inde
 // vectors make a line, a tile of 4 rows has 8 sums, two fewer than keep the units busy whose fused multiply-add takes
 // 5 cycles, while 5 rows have 10, and 3 rows and two panels 12: 8 are 5 + 3.
 PYRNN_INLINE Index next_tile(Index rows) {
-  if constexpr (accumulators == 12 && panel_vectors == 2) {
+  if constexpr (few_sums) {
     if (rows == 7 || rows == 8) return 5;
     if (rows == 9) return 6;
   }

@@ -16,6 +16,8 @@ constexpr int accumulators = vector_registers == 32 ? 24 : 12;
 // Most rows of a tile: of 6 x 2 vectors, each step loads 2 + 6 values for 12 fused operations, below the
 // two loads per cycle that feed them.
 constexpr int tile_rows = accumulators / panel_vectors < 6 ? accumulators / panel_vectors : 6;
+// Whether a panel is two vectors and there are few registers for sums of them.
+constexpr bool few_sums = accumulators == 12 && panel_vectors == 2;
 // Panels side by side. A fused multiply-add takes 4 or 5 cycles and two start in each: with few rows it takes several
 // panels to keep 8 or 10 in flight. Where three would do, two: a strip has four.
 template <int R>
@@ -253,7 +255,7 @@ template <int R, class F>
 PYRNN_INLINE void for_panels(Index panels, F f) {
   constexpr int V = panel_vectors, P = tile_panels<R>;
   using Zero = std::integral_constant<int, 0>;
-  if constexpr (R == 4 && P == 1 && V == 2 && accumulators == 12) {
+  if constexpr (few_sums && R == 4) {
     // Four rows by one and a half panels have as many sums as six by one.
     if (panels == 4) {
       f(std::integral_constant<int, 3>(), Zero(), 0);
@@ -263,10 +265,8 @@ PYRNN_INLINE void for_panels(Index panels, F f) {
   }
   Index at = 0;
   for (; at + P <= panels; at += P) f(std::integral_constant<int, P * V>(), Zero(), at);
-  if constexpr (P > 3) {
+  if constexpr (P == 4) {
     if (at + 3 <= panels) return f(std::integral_constant<int, 3 * V>(), Zero(), at);
-  }
-  if constexpr (P > 2) {
     if (at + 2 <= panels) return f(std::integral_constant<int, 2 * V>(), Zero(), at);
   }
   if constexpr (P > 1) {
