@@ -30,25 +30,45 @@ std::atomic<int> chosen_threads{0};
 // OpenMP's number when that was chosen: a lower one since then is a later choice.
 std::atomic<int> offered_then{0};
 
-int offered_threads() {
+const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+
 #ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
+int offered_threads() { return omp_get_max_threads(); }
 
 // What OpenMP would allow here whatever was asked for.
 int allowed_threads() {
-#ifdef _OPENMP
   if (omp_get_active_level() >= omp_get_max_active_levels()) return 1;
   return omp_get_thread_limit();
+}
 #else
-  return 1;
-#endif
+// The threads are the package's own: a compiler without OpenMP leaves out only those who change its number while
+// the process runs. Of a list, the number of the outermost level.
+int from_environment(const char* name, int otherwise) {
+  const char* const text = std::getenv(name);
+  const long number = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+  return number >= 1 && number <= std::numeric_limits<int>::max() ? static_cast<int>(number) : otherwise;
 }
 
-const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+// Those that this thread may run on.
+int processors_allowed() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+#endif
+  return processors;
+}
+
+// Read once, as OpenMP does: a process that changes its environment later may be about to read it elsewhere.
+int allowed_threads() {
+  static const int threads = from_environment("OMP_THREAD_LIMIT", std::numeric_limits<int>::max());
+  return threads;
+}
+
+int offered_threads() {
+  static const int threads = from_environment("OMP_NUM_THREADS", processors_allowed());
+  return threads;
+}
+#endif
 
 // A user presses Ctrl-C and expects an answer within a second.
 constexpr long long poll_interval_ns = 50'000'000;

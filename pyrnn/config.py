@@ -9,7 +9,8 @@ def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads in each call from now on.
 
     Only pyrnn is affected. Without a call to this function, each call uses what OpenMP
-    offers (``OMP_NUM_THREADS``, or every core). Results do not depend on it.
+    offers (``OMP_NUM_THREADS``, or every core; in a build without OpenMP too, where only
+    threadpoolctl has nothing to limit). Results do not depend on it.
 
     Parameters
     ----------
