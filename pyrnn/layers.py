@@ -49,8 +49,8 @@ class RNN(Recurrent[Array]):
         Normalise ``W_ih x`` and ``W_hh h`` over their rows, each with a gain and a bias of its own
         (Ba, Kiros & Hinton, arXiv:1607.06450).
     zoneout : float
-        In ``forward``, keep each unit of the state before with this probability; else blend the two
-        states in that proportion (Krueger et al., ICLR 2017).
+        In ``forward``, keep each unit of the state before with this probability (in steps of
+        2**-16); else blend the two states in that proportion (Krueger et al., ICLR 2017).
     recurrent_dropout : float
         In ``forward`` alone, drop units of ``h_{t-1}`` ahead of ``W_hh`` with this probability, the
         same ones at every step of a sequence (Gal & Ghahramani, NeurIPS 2016).

@@ -48,7 +48,9 @@ CALLS: dict[str, tuple[Any, ...]] = {
 }
 
 ZONEOUT = (0.3, 0.2)  # of h, of c
-KEY = (2**40 + 17, 3, 1)  # seed of more than 32 bits, layer, direction
+# Seed of more than 32 bits, layer, direction. Some seeds drop so much, or end so near a kink, that
+# differences tell nothing.
+KEY = (2**40 + 18, 3, 1)
 
 
 def single(cell: str) -> list[dict[str, Any]]:

@@ -83,11 +83,17 @@ def scalar_words(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, i
     return a, b
 
 
-def scalar_masks(key: Any, t: int, row: int, unit: int, use: int) -> tuple[float, float]:
+def scalar_draws(key: Any, t: int, row: int, counter: int, use: int) -> tuple[int, int]:
     seed, layer, direction = key
     of_call = scalar_words((seed & 0xFFFFFFFF, seed >> 32), (layer, direction))
-    words = scalar_words(scalar_words(of_call, (t, row)), (unit, use))
-    return words[0] / 2**32, words[1] / 2**32
+    return scalar_words(scalar_words(of_call, (t, use)), (counter, row))
+
+
+def scalar_keeps(key: Any, t: int, row: int, unit: int, p_h: float, p_c: float) -> tuple[bool, ...]:
+    """Of h and of c: half a word each, which two units share."""
+    words = scalar_draws(key, t, row, unit // 2, 0)
+    halves = (word // 2**16 if unit % 2 else word % 2**16 for word in words)
+    return tuple(half < round(p * 2**16) for half, p in zip(halves, (p_h, p_c), strict=True))
 
 
 def normed(options: dict[str, Any], what: str, a: Array) -> Array:
@@ -111,8 +117,8 @@ def row_step(
     dropped = options.get("recurrent_dropout", 0.0) if key else 0.0
     mask = np.ones(len(h))
     for unit in range(len(h)) if dropped else ():
-        word, _ = scalar_masks(key, 0xFFFFFFFF, row, unit, 1)
-        mask[unit] = 0 if word < dropped else 1 / (1 - dropped)
+        word, _ = scalar_draws(key, 0xFFFFFFFF, row, unit, 1)
+        mask[unit] = 0 if word < dropped * 2**32 else 1 / (1 - dropped)
 
     def split(a: Array) -> dict[str, Array]:
         return dict(zip(blocks, np.split(a, len(blocks)), strict=True))
@@ -163,9 +169,9 @@ def row_step(
     keeps_h, keeps_c = np.full(len(h), float(p_h)), np.full(size, float(p_c))
     if key and zoneout:
         for unit in range(len(keeps_h)):
-            keeps_h[unit] = scalar_masks(key, t, row, unit, 0)[0] < p_h
+            keeps_h[unit] = scalar_keeps(key, t, row, unit, p_h, p_c)[0]
         for unit in range(size):
-            keeps_c[unit] = scalar_masks(key, t, row, unit, 0)[1] < p_c
+            keeps_c[unit] = scalar_keeps(key, t, row, unit, p_h, p_c)[1]
     h_t = keeps_h * h + (1 - keeps_h) * fresh
     return h_t, None if c is None or c_t is None else keeps_c * c + (1 - keeps_c) * c_t
 

@@ -1,6 +1,6 @@
-// What the walk back leaves for the gradients of weights. The pointwise part of an LSTM has h_t at hand, which
-// dW_hh would have to make again: it writes it into the packed operand of the block, a line for each (step, row)
-// pair in the order of the walk. With a projection it is u_t, for dW_hr.
+// What the walk back leaves for the gradients of weights. The pointwise part of an LSTM has h_t at hand (with
+// zoneout it reads the tape's), which dW_hh would have to make again: it writes it into the packed operand of the
+// block, a line for each (step, row) pair in the order of the walk. With a projection it is u_t, for dW_hr.
 #pragma once
 
 #include "gemm.hpp"

@@ -8,14 +8,13 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-// f(at, the mask of the units there), for one row; `purpose` as in draw().
+// f(at, the mask of the units there), for one row.
 template <class T, class F>
-PYRNN_INLINE void for_dropped(const RowKey& key, std::uint32_t purpose, Index columns, double p,
-                              F f) {
+PYRNN_INLINE void for_dropped(const StepKey& key, Index row, Index columns, double p, F f) {
   const Vec<T> scale = splat(p < 1 ? T(1 / (1 - p)) : T(0));
   for_lanes<T>(0, columns, [&](const auto& at) {
     Words<WordVec<T>> words[1];
-    draw<T>(key, at.unit, purpose, words);
+    draw<T>(key, row, at.unit, words);
     f(at, select<T>(falls_within<T>(words[0].first, p), Vec<T>{}, scale));
   });
 }
@@ -24,12 +23,14 @@ PYRNN_INLINE void for_dropped(const RowKey& key, std::uint32_t purpose, Index co
 template <class T>
 void drop(const Dropout<T>& call) {
   const CallKey of_call = call_key(call.key);
-  for (Index k = 0; k < call.steps * call.batch_size; ++k) {
-    const RowKey key = row_key(of_call, k / call.batch_size, k % call.batch_size);
-    const T* const x = call.x + k * call.columns;
-    T* const y = call.y + k * call.columns;
-    for_dropped<T>(key, 2, call.columns, call.probability,
-                   [&](const auto& at, Vec<T> mask) { at.store(y, at.load(x) * mask); });
+  const T* x = call.x;
+  T* y = call.y;
+  for (Index t = 0; t < call.steps; ++t) {
+    const StepKey key = step_key(of_call, t, Use::between);
+    for (Index row = 0; row < call.batch_size; ++row, x += call.columns, y += call.columns) {
+      for_dropped<T>(key, row, call.columns, call.probability,
+                     [&](const auto& at, Vec<T> mask) { at.store(y, at.load(x) * mask); });
+    }
   }
 }
 
@@ -51,45 +52,57 @@ struct RecurrentMask {
     if (values == nullptr) return;
     // No step has this number.
     constexpr Index whole_sequence = 0xFFFFFFFF;
-    const CallKey key = call_key(in.variant.key);
+    const StepKey key = step_key(call_key(in.variant.key), whole_sequence, Use::recurrent);
     for (Index row = rows.first; row < rows.last; ++row) {
       T* const to = values + row * in.P;
-      for_dropped<T>(row_key(key, whole_sequence, row), 1, in.P, in.variant.recurrent_dropout,
+      for_dropped<T>(key, row, in.P, in.variant.recurrent_dropout,
                      [&](const auto& at, Vec<T> mask) { at.store(to, mask); });
     }
   }
 };
 
-// What zoneout keeps of the units of some panels at a step of a row, 1 or 0, by the first word of each unit
-// of h and by the second of c; either may be null.
+// f(how many, the first) for all panels of a range, as many at once as can be.
+template <int most, class F>
+PYRNN_INLINE void for_panels_beside(Range panels, F f) {
+  for (; panels.first + most <= panels.last; panels.first += most) {
+    f(std::integral_constant<int, most>(), panels.first);
+  }
+  if constexpr (most > 1) for_panels_beside<most / 2>(panels, f);
+}
+
+// What zoneout keeps of the units of some panels at a step of a row, 1 or 0: of h by the first word of a counter,
+// of c by the second; either may be null. Two units share a counter, the even one has the lower halves of its
+// words: so drawing costs half, and a probability counts in steps of 2^-16.
 template <class T>
-__attribute__((noinline)) void draw_kept(const RowKey& key, Range panels, const Variant<T>& variant,
-                                         T* h, T* c) {
-  constexpr Index W = panel_width<T>;
-  const Vec<T> one = splat(T(1));
-  const auto some = [&](auto vectors, Index unit) {
-    constexpr int n = decltype(vectors)::value;
+__attribute__((noinline)) void draw_kept(const StepKey& key, Index row, Range panels,
+                                         const Variant<T>& variant, T* h, T* c) {
+  const auto limit = [](double probability) {  // 2^16 too, which 32 bits hold
+    using Word = typename IntOf<T>::type;
+    return IntVec<T>{} + static_cast<Word>(probability * 0x1p16 + 0.5);
+  };
+  const IntVec<T> limit_h = limit(variant.zoneout_h), limit_c = limit(variant.zoneout_c);
+  constexpr int beside = 4;  // as many vectors of counters as hide each other's waits
+  for_panels_beside<2 * beside / panel_vectors>(panels, [&](auto how_many, Index first) {
+    constexpr int vectors = decltype(how_many)::value * panel_vectors, n = (vectors + 1) / 2;
+    const Index unit = first * panel_width<T>;
     Words<WordVec<T>> words[n];
-    draw<T>(key, unit, 0, words);
+    draw<T>(key, row, unit / 2, words);
+    const auto keep = [&](T* to, int v, WordVec<T> word, IntVec<T> limit) {
+      if (to == nullptr) return;
+      const auto kept = [&](WordVec<T> half) {
+        return select<T>(bit_cast<IntVec<T>>(half) < limit, splat(T(1)), Vec<T>{});
+      };
+      Vec<T> even = kept(word & 0xFFFFu), odd = kept(word >> 16);
+      interleave<T>(even, odd);
+      store(to + unit + 2 * v * lanes<T>, even);
+      if (2 * v + 1 < vectors) store(to + unit + (2 * v + 1) * lanes<T>, odd);
+    };
 #pragma GCC unroll 4
     for (int v = 0; v < n; ++v) {
-      const Index at = unit + v * lanes<T>;
-      const auto keep = [&](T* to, WordVec<T> word, double probability) {
-        if (to != nullptr)
-          store(to + at, select<T>(falls_within<T>(word, probability), one, Vec<T>{}));
-      };
-      keep(h, words[v].first, variant.zoneout_h);
-      keep(c, words[v].second, variant.zoneout_c);
+      keep(h, v, words[v].first, limit_h);
+      keep(c, v, words[v].second, limit_c);
     }
-  };
-  constexpr int beside = 4;  // as many draws as hide each other's waits
-  constexpr Index together = beside / panel_vectors;
-  static_assert(together * panel_vectors == beside);
-  Index p = panels.first;
-  for (; p + together <= panels.last; p += together) {
-    some(std::integral_constant<int, beside>(), p * W);
-  }
-  for (; p < panels.last; ++p) some(std::integral_constant<int, panel_vectors>(), p * W);
+  });
 }
 
 // Those of the rows of a step, [B, whole panels]; null where nothing is drawn.
@@ -115,14 +128,14 @@ struct ZoneoutMasks {
   void draw(const Inputs<T>& in, const Places<T>& places, Index t, Range rows, Range h_panels,
             Range panels) const {
     if (h == nullptr && c == nullptr) return;
+    const StepKey of_step = step_key(key, in.first_step + t, Use::zoneout);
     for (Index i = rows.first; i < rows.last; ++i) {
       const Index row = places.rows.row(i);
-      const RowKey of_row = row_key(key, in.first_step + t, row);
       if (size_of_h == size_of_c) {
-        draw_kept(of_row, panels, in.variant, of_h(row), of_c(row));
+        draw_kept(of_step, row, panels, in.variant, of_h(row), of_c(row));
       } else {
-        if (h != nullptr) draw_kept<T>(of_row, h_panels, in.variant, of_h(row), nullptr);
-        if (c != nullptr) draw_kept<T>(of_row, panels, in.variant, nullptr, of_c(row));
+        if (h != nullptr) draw_kept<T>(of_step, row, h_panels, in.variant, of_h(row), nullptr);
+        if (c != nullptr) draw_kept<T>(of_step, row, panels, in.variant, nullptr, of_c(row));
       }
     }
   }

@@ -67,13 +67,15 @@ PYRNN_INLINE void threefry(const std::uint32_t (&key)[2], Words<V> (&words)[n]) 
   }
 }
 
-// Of a layer in one direction for the whole call; from that, of a row at a step.
+// Of a layer in one direction for the whole call; from that, of one use at a step.
 struct CallKey {
   std::uint32_t words[2];
 };
-struct RowKey {
+struct StepKey {
   std::uint32_t words[2];
 };
+// What masks are for.
+enum class Use : std::uint32_t { zoneout, recurrent, between };
 
 template <class Key>
 PYRNN_INLINE Key drawn_key(const std::uint32_t (&from)[2], std::uint32_t first,
@@ -88,9 +90,9 @@ inline CallKey call_key(const MaskKey& key) {
                                 static_cast<std::uint32_t>(key.seed >> 32)};
   return drawn_key<CallKey>(seed, key.layer, key.direction);
 }
-PYRNN_INLINE RowKey row_key(const CallKey& key, Index step, Index row) {
-  return drawn_key<RowKey>(key.words, static_cast<std::uint32_t>(step),
-                           static_cast<std::uint32_t>(row));
+inline StepKey step_key(const CallKey& key, Index step, Use use) {
+  return drawn_key<StepKey>(key.words, static_cast<std::uint32_t>(step),
+                            static_cast<std::uint32_t>(use));
 }
 
 template <class T, int... Lane>
@@ -99,15 +101,14 @@ PYRNN_INLINE WordVec<T> units_from(Index unit, std::integer_sequence<int, Lane..
   return WordVec<T>{static_cast<Word>(Lane)...} + static_cast<Word>(unit);
 }
 
-// Two words for each unit of n vectors from `unit` on; `purpose` tells one use of a key from another.
+// Two words for each of a row's counters in n vectors from `unit` on.
 template <class T, int n>
-PYRNN_INLINE void draw(const RowKey& key, Index unit, std::uint32_t purpose,
-                       Words<WordVec<T>> (&words)[n]) {
+PYRNN_INLINE void draw(const StepKey& key, Index row, Index unit, Words<WordVec<T>> (&words)[n]) {
 #pragma GCC unroll 4
   for (int v = 0; v < n; ++v) {
     words[v].first =
         units_from<T>(unit + v * lanes<T>, std::make_integer_sequence<int, lanes<T>>());
-    words[v].second = WordVec<T>{} + purpose;
+    words[v].second = WordVec<T>{} + static_cast<std::uint32_t>(row);
   }
   threefry(key.words, words);
 }

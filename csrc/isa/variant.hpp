@@ -315,7 +315,8 @@ struct Chosen {
   }
   template <class At>
   PYRNN_INLINE Vec<T> left(const At& at, const GradRow<T>& row, Vec<T> u) const {
-    return projects(row) ? u : masked(at, row.mask, u);
+    if (projects(row)) return u;
+    return masked(at, row.mask, zones_h() ? at.load(row.h) : u);
   }
   // h as W_hh sees it.
   template <class At>

@@ -201,6 +201,20 @@ PYRNN_INLINE V shuffle(V a, V b) {
 #endif
 }
 
+// Of two vectors the lanes in turn: the first half of them in `a`, the second in `b`.
+template <class T, int... Lane>
+PYRNN_INLINE void interleave(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, Lane...>) {
+  constexpr int N = lanes<T>;
+  const Vec<T> first = shuffle<((Lane & 1) * N + Lane / 2)...>(a, b);
+  b = shuffle<((Lane & 1) * N + (N + Lane) / 2)...>(a, b);
+  a = first;
+}
+
+template <class T>
+PYRNN_INLINE void interleave(Vec<T>& a, Vec<T>& b) {
+  interleave<T>(a, b, std::make_integer_sequence<int, lanes<T>>());
+}
+
 // One stage of a transpose: rows i and i + W exchange their off-diagonal groups of W lanes.
 template <int W, int N, class V, int... Lane>
 PYRNN_INLINE void exchange(V& a, V& b, std::integer_sequence<int, Lane...>) {

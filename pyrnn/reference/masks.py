@@ -20,7 +20,7 @@ _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY, _WORD = 0x1BD11BDA, 0xFFFFFFFF
 # No step has this number: the mask of a whole sequence.
 _WHOLE_SEQUENCE = 0xFFFFFFFF
-# One use of a key is told from another by the second word of the counter.
+# What a mask is for goes into the key of a step.
 _ZONEOUT, _RECURRENT, _BETWEEN = 0, 1, 2
 
 
@@ -43,34 +43,32 @@ def threefry(key: Words, counter: Words, rounds: int = 13) -> Words:
 def zoneout_masks(
     key: tuple[int, int, int], t: int, rows: Array, size_h: int, size_c: int, p_h: float, p_c: float
 ) -> tuple[Array, Array]:
-    """Whether zoneout keeps h_{t-1} [B, P] and c_{t-1} [B, H]; rows [B] are those of the batch."""
-    of_rows = _row_keys(key, t, rows)
-    units = np.arange(max(size_h, size_c), dtype=np.uint32)[None]
-    of_h, of_c = threefry(of_rows, (units, np.uint32(_ZONEOUT)[None, None]))
-    return of_h[:, :size_h] < _threshold(p_h), of_c[:, :size_c] < _threshold(p_c)
+    """Whether zoneout keeps h_{t-1} [B, P] and c_{t-1} [B, H]; rows [B] are those of the batch.
+
+    Two units share a counter: the even one has the lower halves of its words.
+    """
+    words = _words(key, t, _ZONEOUT, rows, (max(size_h, size_c) + 1) // 2)
+    of_h, of_c = (_halves(w) for w in words)
+    return of_h[:, :size_h] < _threshold(p_h, 16), of_c[:, :size_c] < _threshold(p_c, 16)
 
 
 def dropout_mask(
     key: tuple[int, int, int], rows: Array, size: int, p: float, dtype: np.dtype[np.floating]
 ) -> Array:
     """What h_{t-1} is multiplied by ahead of W_hh, 0 or 1 / (1 - p), [B, P] for every step."""
-    units = np.arange(size, dtype=np.uint32)[None]
-    words, _ = threefry(
-        _row_keys(key, _WHOLE_SEQUENCE, rows), (units, np.uint32(_RECURRENT)[None, None])
-    )
+    words, _ = _words(key, _WHOLE_SEQUENCE, _RECURRENT, rows, size)
     scale = 1 / (1 - p) if p < 1 else 0.0
     return np.where(words < _threshold(p), 0.0, scale).astype(dtype)
 
 
 def drop(x: Array, key: tuple[int, int, int], p: float) -> Array:
     """``x`` (T, B, columns) times the mask of dropout between layers, a new one at each step."""
-    rows, units = np.arange(x.shape[1]), np.arange(x.shape[2], dtype=np.uint32)[None]
+    rows = np.arange(x.shape[1])
     scale = x.dtype.type(1 / (1 - p) if p < 1 else 0.0)
     y = np.empty_like(x, order="C")
     with np.errstate(invalid="ignore", over="ignore"):
         for t in range(len(x)):
-            of_rows = _row_keys(key, t, rows)
-            words, _ = threefry(of_rows, (units, np.uint32(_BETWEEN)[None, None]))
+            words, _ = _words(key, t, _BETWEEN, rows, x.shape[2])
             y[t] = x[t] * np.where(words < _threshold(p), x.dtype.type(0), scale)
     return y
 
@@ -82,16 +80,20 @@ def call_key(key: tuple[int, int, int]) -> tuple[int, int]:
     return threefry((seed & _WORD, seed >> 32), (layer, direction))
 
 
-def _row_keys(key: tuple[int, int, int], t: int, rows: Array) -> Words:
-    """Keys of the rows at a step, [B, 1] each."""
-    first, second = call_key(key)
-    return threefry((_word(first), _word(second)), (_word(t), rows.astype(np.uint32)[:, None]))
+def _words(key: tuple[int, int, int], t: int, use: int, rows: Array, counters: int) -> Words:
+    """Two for each row and counter at a step, [B, counters] each."""
+    first, second = threefry(call_key(key), (t, use))
+    of_step = np.full((1, 1), first, np.uint32), np.full((1, 1), second, np.uint32)
+    of_counters = np.arange(counters, dtype=np.uint32)[None]
+    return threefry(of_step, (of_counters, rows.astype(np.uint32)[:, None]))
 
 
-def _word(value: int) -> Array:
-    return np.full((1, 1), value, np.uint32)
+def _halves(words: Array) -> Array:
+    """[B, 2 columns], of each word the lower half first."""
+    halves = np.stack((words & 0xFFFF, words >> 16), axis=-1)
+    return halves.reshape(len(words), 2 * words.shape[1])
 
 
-def _threshold(p: float) -> Any:
-    """How many of the 2**32 words are taken; of 64 bits, as p = 1 takes them all."""
-    return np.uint64(p * 2.0**32 + 0.5)
+def _threshold(p: float, bits: int = 32) -> Any:
+    """How many of the 2**bits words are taken; of 64 bits, as p = 1 takes them all."""
+    return np.uint64(p * 2.0**bits + 0.5)
