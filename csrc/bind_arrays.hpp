@@ -66,4 +66,9 @@ py::array_t<T> new_array(const std::vector<Index>& shape) {
   return py::reinterpret_steal<py::array_t<T>>(new_array(py::dtype::of<T>(), shape).release());
 }
 
+// As `array.flags.writeable = False`, which takes longer.
+inline void make_read_only(const py::array& array) {
+  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+}
+
 }  // namespace pyrnn

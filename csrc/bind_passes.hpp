@@ -188,6 +188,9 @@ struct ForwardPass {
     py::object inputs = py::none(), saved = py::none();
     if (call.save) {
       inputs = py::make_tuple(c.x, c.h0, c.c0, c.w_ih, c.w_hh, c.b_ih, c.b_hh, c.lengths);
+      for (const Out* stored : {&gates, &tape_h, &tape_c, &norm_ih, &norm_hh, &rstd}) {
+        if (*stored) make_read_only(**stored);
+      }
       saved = py::make_tuple(gates, tape_h, tape_c, norm_ih, norm_hh, rstd);
     }
     return py::make_tuple(y, h_n, c_n, inputs, saved);

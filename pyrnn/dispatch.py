@@ -107,17 +107,18 @@ def backward(
         return scan_backward(tape, dy, dh_n, dc_n, dcells)
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)], dcells)
-        return gradients((dx, dh0, dc0, *sums))
+        return gradients((dx, dh0, dc0, *sums), tape.variants[0] if tape.variants else None)
     made = _core.backward(
         tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, dcells, kept
     )
-    return gradients(made)
+    return gradients(made, tape.variant)
 
 
-def gradients(made: tuple[Any, ...]) -> Gradients:
+def gradients(made: tuple[Any, ...], variant: Variant | None) -> Gradients:
     """From the tuple of the compiled module."""
     dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, *others = made
-    return Gradients(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, named_gradients(others))
+    of_variant = {} if variant is None else named_gradients(others)
+    return Gradients(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, of_variant)
 
 
 def new_tape(
@@ -127,11 +128,17 @@ def new_tape(
     reverse: bool,
     saved: tuple[Any, ...],
 ) -> Tape:
+    """Of the compiled module's results; its arrays are read-only already."""
+    # Every call for training makes one for each of its passes: Tape() takes seven times as long.
+    tape = object.__new__(Tape)
     x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = inputs
-    gates, h, c, *norms = saved
-    return Tape(
-        cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, gates, h, c, variant, *norms
+    gates, h, c, norm_ih, norm_hh, rstd = saved
+    vars(tape).update(
+        cell=cell, x=x, h0=h0, c0=c0, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, lengths=lengths,
+        reverse=reverse, gates=gates, h=h, c=c, variant=variant, norm_ih=norm_ih, norm_hh=norm_hh,
+        rstd=rstd,
     )  # fmt: skip
+    return tape
 
 
 def tape_inputs(tape: Tape) -> tuple[Any, ...]:

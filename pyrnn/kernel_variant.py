@@ -12,6 +12,8 @@ from .variants import ACTIVATIONS, VARIANT_ARRAYS, Variant
 # Their places in csrc/shapes.hpp.
 _KINDS = {name: place for place, name in enumerate(ACTIVATIONS)}
 
+_GRADIENTS = tuple(f"d{name}" for name in VARIANT_ARRAYS)
+
 _arrays_of = attrgetter(*VARIANT_ARRAYS)
 
 
@@ -51,8 +53,5 @@ def with_arrays(
 
 def named_gradients(arrays: Sequence[Array | None]) -> dict[str, Array]:
     """``{"dw_peephole": ...}`` of what there is."""
-    return {
-        f"d{name}": array
-        for name, array in zip(VARIANT_ARRAYS, arrays, strict=True)
-        if array is not None
-    }
+    named = zip(_GRADIENTS, arrays, strict=True)
+    return {name: array for name, array in named if array is not None}

@@ -77,6 +77,9 @@ class Recurrent(Module, Stacked, Generic[State]):
         sizes = self.hidden_size, self._columns
         self._kernel, self._inferring = variant_of(self._family, sizes, self.dtype, **keywords)
         _, self._training = variant_of(self._family, sizes, self.dtype, **keywords, key=(0, 0, 0))
+        self._rows = list(range(self._parts))
+        count = self._directions
+        self._layers = [self._rows[k : k + count] for k in self._rows[::count]]
         self._names: list[PartNames] = []
         self._variants: dict[int, Variant] = {}  # of the parts, as last made without masks
         self.params = {}
@@ -401,10 +404,7 @@ class Recurrent(Module, Stacked, Generic[State]):
 
     def _groups(self, dropout: bool) -> list[list[int]]:
         """What runs side by side: both directions of a layer, or layers with nothing between."""
-        rows = list(range(len(self._names)))
-        if self._directions == 1 and not dropout:
-            return [rows]
-        return [rows[k : k + self._directions] for k in rows[:: self._directions]]
+        return self._layers if dropout or self.bidirectional else [self._rows]
 
     def _in_chunks(self, x: Array, layout: str, train: bool, steps: int | None) -> bool:
         """Whether all layers run chunk by chunk, and none keeps what it passes up."""

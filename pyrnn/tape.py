@@ -15,7 +15,7 @@ from .checks import Array as Array
 from .variants import Variant
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Tape:
     """Read-only record of one forward pass of one layer in one direction.
 
