@@ -141,15 +141,17 @@ PYRNN_INLINE const Word* operand_of(const ReducedRows& rows, Index r) {
   return rows.a + r * rows.stride;
 }
 
-// Most rows of a tile. With 16 registers, of 4 x 2 vectors: 8 sums, the planes of 2 vectors, a broadcast.
-constexpr int reduced_rows = vector_registers == 32 ? 6 : 4;
+// Most rows of a tile. 16 registers hold 6 x 2 sums beside 2 vectors of one plane, a broadcast and a constant, or 4 x 2
+// where a product takes more than one of these.
+template <class Format>
+constexpr int reduced_rows = vector_registers == 32 || Format::weight_planes == 2 ? 6 : 4;
 
 // Vectors side by side. Of vdpbf16ps one starts in each cycle and takes 6, so one row takes 8 vectors. More
-// rows take 4 where the sums fit beside the planes of 4 vectors, a broadcast and a constant.
+// rows take 4 where the sums fit beside 4 vectors, a broadcast and a constant.
 template <class Format, int R>
 constexpr int reduced_vectors() {
   if (R <= 2) return R == 1 ? 8 : 4;
-  return R * 4 + Format::weight_planes * 4 + 2 <= vector_registers ? 4 : 2;
+  return R * 4 + 4 + 2 <= vector_registers ? 4 : 2;
 }
 
 // A word of a row of A, of each of its planes `words` apart.
@@ -205,22 +207,26 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
         }
       }
     } else {
-      Vec<Word> w[N][weights];
+      // One plane of W after the other: of both there would be too many registers.
+      const auto add_plane = [&](auto part_constant) __attribute__((always_inline)) {
+        constexpr int part = decltype(part_constant)::value, each = planes / weights;
+        Vec<Word> w[N];
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) {
-        spread<Format>(w[i], load(line + place(i)));
-        keep(w[i][0]);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        Vec<Word> x[planes];
-        splat_planes<Format>(x, a[r] + k, words);
-#pragma GCC unroll 2
-        for (int part = 0; part < weights; ++part) {
-#pragma GCC unroll 8
-          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i][part], x + part);
+        for (int i = 0; i < N; ++i) {
+          w[i] = Format::template plane<part>(load(line + place(i)));
+          keep(w[i]);
         }
-      }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          Vec<Word> x[each];
+#pragma GCC unroll 2
+          for (int n = 0; n < each; ++n) x[n] = splat(a[r][k + (part + n) * words]);
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i], x);
+        }
+      };
+      add_plane(std::integral_constant<int, 0>());
+      if constexpr (weights == 2) add_plane(std::integral_constant<int, 1>());
     }
   }
 
@@ -277,7 +283,7 @@ void reduced_panels(const ReducedRows& rows, const ReducedPanels<Format>& b, Ind
   if constexpr (P > 1) reduced_panels<Format, R, W, P / 2>(rows, b, p, last, base_row);
 }
 
-template <class Format, int R = reduced_rows>
+template <class Format, int R = reduced_rows<Format>>
 void reduced_tile_of(Index n, const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
                      Index last, const float* base_row) {
   if constexpr (R > 1) {
@@ -292,7 +298,7 @@ void multiply_reduced(Index count, const ReducedRows& rows, const ReducedMatrix&
                       Index first, Index last, const float* base_row) {
   if (count == 0 || first >= last) return;
   const ReducedPanels<Format> b(matrix);
-  const Index tiles = ceil_div(count, reduced_rows);
+  const Index tiles = ceil_div(count, reduced_rows<Format>);
   // All rows pass over a few panels, as many as a tile takes, which come from L2 once in each tile.
   const Index some = tiles == 1 ? last - first : ceil_div(4, panel_vectors);
   for (Index p = first; p < last; p += some) {
