@@ -61,15 +61,6 @@ struct RecurrentMask {
   }
 };
 
-// f(how many, the first) for all panels of a range, as many at once as can be.
-template <int most, class F>
-PYRNN_INLINE void for_panels_beside(Range panels, F f) {
-  for (; panels.first + most <= panels.last; panels.first += most) {
-    f(std::integral_constant<int, most>(), panels.first);
-  }
-  if constexpr (most > 1) for_panels_beside<most / 2>(panels, f);
-}
-
 // What zoneout keeps of the units of some panels at a step of a row, 1 or 0: of h by the first word of a counter,
 // of c by the second; either may be null. Two units share a counter, the even one has the lower halves of its
 // words: so drawing costs half, and a probability counts in steps of 2^-16.
@@ -81,28 +72,29 @@ __attribute__((noinline)) void draw_kept(const StepKey& key, Index row, Range pa
     return IntVec<T>{} + static_cast<Word>(probability * 0x1p16 + 0.5);
   };
   const IntVec<T> limit_h = limit(variant.zoneout_h), limit_c = limit(variant.zoneout_c);
-  constexpr int beside = 4;  // as many vectors of counters as hide each other's waits
-  for_panels_beside<2 * beside / panel_vectors>(panels, [&](auto how_many, Index first) {
-    constexpr int vectors = decltype(how_many)::value * panel_vectors, n = (vectors + 1) / 2;
-    const Index unit = first * panel_width<T>;
+  const Index end = panels.last * panel_width<T>;
+  // Two draws hide each other's waits; what lies beyond the panels is drawn for nothing.
+  constexpr int n = 2;
+  for (Index unit = panels.first * panel_width<T>; unit < end; unit += 2 * n * lanes<T>) {
     Words<WordVec<T>> words[n];
     draw<T>(key, row, unit / 2, words);
-    const auto keep = [&](T* to, int v, WordVec<T> word, IntVec<T> limit) {
+    const auto keep = [&](T* to, Index first, WordVec<T> word, IntVec<T> limit) {
       if (to == nullptr) return;
       const auto kept = [&](WordVec<T> half) {
         return select<T>(bit_cast<IntVec<T>>(half) < limit, splat(T(1)), Vec<T>{});
       };
       Vec<T> even = kept(word & 0xFFFFu), odd = kept(word >> 16);
       interleave<T>(even, odd);
-      store(to + unit + 2 * v * lanes<T>, even);
-      if (2 * v + 1 < vectors) store(to + unit + (2 * v + 1) * lanes<T>, odd);
+      if (first < end) store(to + first, even);
+      if (first + lanes<T> < end) store(to + first + lanes<T>, odd);
     };
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int v = 0; v < n; ++v) {
-      keep(h, v, words[v].first, limit_h);
-      keep(c, v, words[v].second, limit_c);
+      const Index first = unit + 2 * v * lanes<T>;
+      keep(h, first, words[v].first, limit_h);
+      keep(c, first, words[v].second, limit_c);
     }
-  });
+  }
 }
 
 // Those of the rows of a step, [B, whole panels]; null where nothing is drawn.

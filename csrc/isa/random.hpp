@@ -77,9 +77,10 @@ struct StepKey {
 // What masks are for.
 enum class Use : std::uint32_t { zoneout, recurrent, between };
 
+// Not inline: every scan asks for keys, a few times a step at most.
 template <class Key>
-PYRNN_INLINE Key drawn_key(const std::uint32_t (&from)[2], std::uint32_t first,
-                           std::uint32_t second) {
+__attribute__((noinline)) Key drawn_key(const std::uint32_t (&from)[2], std::uint32_t first,
+                                        std::uint32_t second) {
   Words<std::uint32_t> drawn[] = {{first, second}};
   threefry(from, drawn);
   return {{drawn[0].first, drawn[0].second}};

@@ -142,9 +142,10 @@ PYRNN_INLINE const Word* operand_of(const ReducedRows& rows, Index r) {
 }
 
 // Most rows of a tile. 16 registers hold 6 x 2 sums beside 2 vectors of one plane, a broadcast and a constant, or 4 x 2
-// where a product takes more than one of these.
+// where a product takes more than one of these. The narrowest vectors are for processors of long ago: 4 will do.
 template <class Format>
-constexpr int reduced_rows = vector_registers == 32 || Format::weight_planes == 2 ? 6 : 4;
+constexpr int reduced_rows =
+    vector_registers == 32 || (vector_bytes == 32 && Format::weight_planes == 2) ? 6 : 4;
 
 // Vectors side by side. Of vdpbf16ps one starts in each cycle and takes 6, so one row takes 8 vectors. More
 // rows take 4 where the sums fit beside 4 vectors, a broadcast and a constant.
