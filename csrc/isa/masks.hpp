@@ -48,7 +48,7 @@ struct RecurrentMask {
     return values == nullptr ? nullptr : values + row * P;
   }
 
-  void draw_rows(const Inputs<T>& in, Range rows) const {
+  __attribute__((noinline)) void draw_rows(const Inputs<T>& in, Range rows) const {
     if (values == nullptr) return;
     // No step has this number.
     constexpr Index whole_sequence = 0xFFFFFFFF;
@@ -97,14 +97,15 @@ __attribute__((noinline)) void draw_kept(const StepKey& key, Index row, Range pa
   }
 }
 
-// Those of the rows of a step, [B, whole panels]; null where nothing is drawn.
+// Those of the rows of a step, [B, whole panels]; null where nothing is drawn. Not inline: every scan has them,
+// and few draw any.
 template <class T>
 struct ZoneoutMasks {
   T *h = nullptr, *c = nullptr;
   Index size_of_h = 0, size_of_c = 0;
   CallKey key{};
 
-  void carve(const Inputs<T>& in, Carver& carver) {
+  __attribute__((noinline)) void carve(const Inputs<T>& in, Carver& carver) {
     const Variant<T>& variant = in.variant;
     if (!variant.draws) return;
     key = call_key(variant.key);
@@ -117,9 +118,14 @@ struct ZoneoutMasks {
   PYRNN_INLINE T* of_c(Index row) const { return c == nullptr ? nullptr : c + row * size_of_c; }
 
   // A worker's panels of its rows of step t.
-  void draw(const Inputs<T>& in, const Places<T>& places, Index t, Range rows, Range h_panels,
-            Range panels) const {
-    if (h == nullptr && c == nullptr) return;
+  PYRNN_INLINE void draw(const Inputs<T>& in, const Places<T>& places, Index t, Range rows,
+                         Range h_panels, Range panels) const {
+    if (h != nullptr || c != nullptr) draw_step(in, places, t, rows, h_panels, panels);
+  }
+
+ private:
+  __attribute__((noinline)) void draw_step(const Inputs<T>& in, const Places<T>& places, Index t,
+                                           Range rows, Range h_panels, Range panels) const {
     const StepKey of_step = step_key(key, in.first_step + t, Use::zoneout);
     for (Index i = rows.first; i < rows.last; ++i) {
       const Index row = places.rows.row(i);

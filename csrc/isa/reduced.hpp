@@ -148,11 +148,11 @@ constexpr int reduced_rows =
     vector_registers == 32 || (vector_bytes == 32 && Format::weight_planes == 2) ? 6 : 4;
 
 // Vectors side by side. Of vdpbf16ps one starts in each cycle and takes 6, so one row takes 8 vectors. More
-// rows take 4 where the sums fit beside 4 vectors, a broadcast and a constant.
+// rows take 4 where the sums fit beside the planes of 4 vectors, a broadcast and a constant.
 template <class Format, int R>
 constexpr int reduced_vectors() {
   if (R <= 2) return R == 1 ? 8 : 4;
-  return R * 4 + 4 + 2 <= vector_registers ? 4 : 2;
+  return R * 4 + Format::weight_planes * 4 + 2 <= vector_registers ? 4 : 2;
 }
 
 // A word of a row of A, of each of its planes `words` apart.
