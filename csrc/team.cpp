@@ -46,7 +46,8 @@ int allowed_threads() {
 int from_environment(const char* name, int otherwise) {
   const char* const text = std::getenv(name);
   const long number = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
-  return number >= 1 && number <= std::numeric_limits<int>::max() ? static_cast<int>(number) : otherwise;
+  return number >= 1 && number <= std::numeric_limits<int>::max() ? static_cast<int>(number)
+                                                                  : otherwise;
 }
 
 // Those that this thread may run on.
