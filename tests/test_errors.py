@@ -335,6 +335,8 @@ def test_a_tape_cannot_be_changed() -> None:
     tape = forward(ops, problem_of("lstm"))["tape"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         tape.reverse = True
+    # The kernels' tape is not made by the dataclass: no field is left to its default.
+    assert vars(tape).keys() == {field.name for field in dataclasses.fields(tape)}
     for stored in (tape.gates, tape.c):
         with pytest.raises(ValueError, match="read-only"):
             stored[0] = 0

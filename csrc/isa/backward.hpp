@@ -313,7 +313,7 @@ class BackwardScan {
     if (variant.plain) return result;
     result.kept_h = zoneout_.of_h(row);
     result.kept_c = zoneout_.of_c(row);
-    if (variant.zoneout_h > 0) result.h = call_.tape.h + at * P_;
+    if (Cell::has_c && variant.zoneout_h > 0) result.h = call_.tape.h + at * P_;
     if (call_.dcells != nullptr) result.dcells = call_.dcells + at * H_;
     if (d_masked_ != nullptr) {
       result.mask = mask_.row(row, P_);
@@ -333,7 +333,7 @@ class BackwardScan {
 
   Panels<T> operand(T* data, Index K, Index columns) const { return {data, K, columns, 1, {}}; }
 
-  // The operand of which the walk leaves lines: of W_hr, or else of W_hh.
+  // The operand of which an LSTM's walk leaves lines: of W_hr, or else of W_hh.
   Left<T> left_of(Index K) const {
     if constexpr (Cell::has_c) {
       if (structure_.phases.projects) return {operand(structure_.u, K, H_), false};

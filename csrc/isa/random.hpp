@@ -97,18 +97,18 @@ inline StepKey step_key(const CallKey& key, Index step, Use use) {
 }
 
 template <class T, int... Lane>
-PYRNN_INLINE WordVec<T> units_from(Index unit, std::integer_sequence<int, Lane...>) {
+PYRNN_INLINE WordVec<T> counters_from(Index first, std::integer_sequence<int, Lane...>) {
   using Word = typename WordOf<T>::type;
-  return WordVec<T>{static_cast<Word>(Lane)...} + static_cast<Word>(unit);
+  return WordVec<T>{static_cast<Word>(Lane)...} + static_cast<Word>(first);
 }
 
-// Two words for each of a row's counters in n vectors from `unit` on.
+// Two words for each of a row's counters in n vectors from `first` on.
 template <class T, int n>
-PYRNN_INLINE void draw(const StepKey& key, Index row, Index unit, Words<WordVec<T>> (&words)[n]) {
+PYRNN_INLINE void draw(const StepKey& key, Index row, Index first, Words<WordVec<T>> (&words)[n]) {
 #pragma GCC unroll 4
   for (int v = 0; v < n; ++v) {
     words[v].first =
-        units_from<T>(unit + v * lanes<T>, std::make_integer_sequence<int, lanes<T>>());
+        counters_from<T>(first + v * lanes<T>, std::make_integer_sequence<int, lanes<T>>());
     words[v].second = WordVec<T>{} + static_cast<std::uint32_t>(row);
   }
   threefry(key.words, words);

@@ -36,7 +36,7 @@ struct GradRow {
   const T* h_prev;    // [P]
   const T* c_prev;    // [H]
   const T* c;         // [H]
-  const T* h;         // [P] of the tape, with zoneout
+  const T* h;         // [P] of the tape, with zoneout of an LSTM
   const T* dy;        // [P] or null
   const T* dcells;    // [H] or null
   T* dh;              // [P] in: dh_t less dy; out: what reaches h_{t-1} beside W_hh
