@@ -83,7 +83,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
   const std::size_t of_c = f.cell.has_c ? aligned(values_of_c() * sizeof(T)) : 0;
   std::size_t scratch = 0;
   for (int k = 0; k < f.parts(); ++k) {
-    scratch = std::max(scratch, f.kernels.step_bytes(batch_size, f.part(k)));
+    scratch = std::max(scratch, f.kernels.step_bytes(batch_size, f.parts(), f.part(k)));
   }
   char* const start = zeroed(memory_, 2 * (of_h + of_c) + scratch);
   for (int i = 0; i < 2; ++i) {
@@ -115,6 +115,7 @@ Stream<T>::Stream(std::shared_ptr<const Frozen<T>> frozen_, Index batch_size_,
       steps_[i].push_back(step);
     }
   }
+  f.kernels.prepare_step(steps_[0].data(), f.parts(), scratch_);
 }
 
 template <class T>
@@ -159,7 +160,7 @@ StreamStatus Stream<T>::step(const void* x, const std::int64_t* tokens, void* y)
   StreamStatus status = StreamStatus::interrupted;
   try {
     Team team(interrupted_);
-    frozen->kernels.step(steps.data(), static_cast<int>(steps.size()), scratch_, team);
+    frozen->kernels.step(steps.data(), scratch_, team);
     if (!team.cancelled()) {
       std::memcpy(y, steps.back().h,
                   static_cast<std::size_t>(batch_size * frozen->columns) * sizeof(T));

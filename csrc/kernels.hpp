@@ -16,10 +16,12 @@ struct FrozenKernels {
   // Of `part`, only what it has and how large that is.
   void (*unpack)(const void* packed, const Part<T>& part, const Unpacked<T>& to);
   void (*forward)(const Forward<T>* calls, int count, bool chained, Team& team);
-  // A step of layers that stand on each other; scratch of step_bytes, for the part of the largest I,
-  // belongs to the caller, since a stream keeps its own.
-  std::size_t (*step_bytes)(Index B, const Part<T>& part);
-  void (*step)(const Step<T>* layers, int count, void* scratch, Team& team);
+  // A step of `count` layers that stand on each other; scratch of step_bytes, for the part of the largest I,
+  // belongs to the caller, since a stream keeps its own: prepared once, for layers of which only rows and states
+  // change.
+  std::size_t (*step_bytes)(Index B, int count, const Part<T>& part);
+  void (*prepare_step)(const Step<T>* layers, int count, void* scratch);
+  void (*step)(const Step<T>* layers, void* scratch, Team& team);
 };
 
 // One cell in one dtype.

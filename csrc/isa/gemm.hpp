@@ -143,6 +143,13 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
   const Index bytes = b.bundle() * k.size() * line_bytes, tiles = ceil_div(count, tile_rows);
   const int parts = looks ? int(max(1, ceil_div(bytes, near_bytes / 2))) : 1;
   const bool far = looks && b.size() * Index(sizeof(T)) > near_bytes;
+  // Asks for what the tile from `row` on adds to or writes. Of few lines a tile is done sooner than its sums are
+  // there one after the other.
+  const auto expect_sums = [&](Index row, const Strip<T>& of, Index panels) {
+    for (Index r = row; r < min(count, row + tile_rows); ++r) {
+      for (Index j = 0; j < panels; ++j) __builtin_prefetch(rows.c[r] + of.column[j], 1);
+    }
+  };
   for (Index panels = strips.next(strip), more; panels > 0; panels = more, strip = next) {
     more = strips.next(next);
     Index coming = more;
@@ -157,6 +164,11 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
       Index pass = 0;
       for_tiles(count, [&](Index row, Index some) {
         const RowPointers<T> own{rows.a + row, rows.step, rows.c + row};
+        if (looks && row + some < count) {
+          expect_sums(row + some, strip, panels);
+        } else if (looks) {
+          expect_sums(0, next, more);
+        }
         const Ahead ahead = ahead_of(ahead_line, ahead_panels, lines.size(), pass++, tiles);
         with_rows(some, [&](auto n) {
           tile_strip<decltype(n)::value>(i == 0 ? base : Base::self, own, strip, panels, lines,

@@ -2,6 +2,8 @@
 // part are those of the forward scan; what is left out is all that a call of one step does not need.
 #pragma once
 
+#include <type_traits>
+
 #include "both.hpp"
 #include "walk.hpp"
 
@@ -11,37 +13,55 @@ namespace {
 template <class Cell, class T, class Operand>
 class StackStep {
  public:
-  // `I` is the largest of the layers.
-  static std::size_t bytes(Index B, const Part<T>& part) {
+  // `part` is that of the largest I.
+  static std::size_t bytes(Index B, int count, const Part<T>& part) {
     Carver measure;
-    StackStep(nullptr, 0, measure, B, part);
+    measure.take<StackStep>(1);
+    StackStep(count, measure, B, part);
     return measure.used();
   }
 
-  static void run(const Step<T>* layers, int count, void* scratch, Team& team) {
+  // What is the same at every step stands at the start of the scratch.
+  static void prepare(const Step<T>* layers, int count, void* scratch) {
     Carver carver(scratch);
-    const Index B = layers[0].B, H = layers[0].H, P = layers[0].P;
+    StackStep* const own = carver.take<StackStep>(1);
+    const Step<T>& first = layers[0];
     Index I = 0;
     for (int i = 0; i < count; ++i) I = max(I, layers[i].I);
-    StackStep step(layers, count, carver, B, {I, H, P, {}, layers[0].variant, layers[0].precision});
+    StackStep step(count, carver, first.B,
+                   {I, first.H, first.P, {}, first.variant, first.precision});
+    for (int i = 0; i < count; ++i) {
+      const Step<T>& layer = layers[i];
+      const Packed weights =
+          Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant, layer.precision);
+      copy_bytes(weights, step.weights_ + i);
+    }
+    const Structure<Cell, T> phases(first.H, first.P, first.variant);
+    step.work_of_row_ =
+        (G * first.H * (first.I + first.P) + phases.work()) / speed_of(first.precision);
+    step.meetings_ = phases.meetings();
+    copy_bytes(step, own);
+  }
+
+  static void run(const Step<T>* layers, void* scratch, Team& team) {
+    StackStep& step = *static_cast<StackStep*>(scratch);
+    step.layers_ = layers;
+    const Index B = layers[0].B, weights = step.work_of_row_;
     if (B == 0) return;
-    const Structure<Cell, T> phases(H, P, layers[0].variant);
-    const Index weights =
-        (G * H * (layers[0].I + P) + phases.work()) / speed_of(layers[0].precision);
     const int most = max_threads(weights * B);
-    const Plan plan = most == 1
-                          ? Plan{1, false}
-                          : Plan::of({weights, B, 1, panels_of<T>(H), phases.meetings()}, {most});
+    const Plan plan =
+        most == 1 ? Plan{1, false}
+                  : Plan::of({weights, B, 1, panels_of<T>(layers[0].H), step.meetings_}, {most});
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
     }
     const auto body = [](void* context, Worker& worker) {
-      static_cast<StackStep*>(context)->work(worker);
+      static_cast<const StackStep*>(context)->work(worker);
     };
     Run what;
     what.threads = plan.threads;
-    what.work = double(weights) * double(B) * count;
+    what.work = double(weights) * double(B) * step.count_;
     team.run(what, body, &step);
   }
 
@@ -64,8 +84,15 @@ class StackStep {
   // Every worker prepares the rows itself, in room for this many workers.
   static constexpr int most_workers = 16;
 
-  StackStep(const Step<T>* layers, int count, Carver& carver, Index B, const Part<T>& part)
-      : layers_(layers), count_(count) {
+  using Packed = Weights<Cell, T, Operand>;
+
+  template <class Value>
+  static void copy_bytes(const Value& from, Value* to) {
+    static_assert(std::is_trivially_copyable_v<Value>);
+    std::memcpy(static_cast<void*>(to), &from, sizeof(Value));
+  }
+
+  StackStep(int count, Carver& carver, Index B, const Part<T>& part) : count_(count) {
     const Index H = part.H;
     Operand input{}, hidden{};
     start_matrix(input, part.precision);
@@ -74,6 +101,7 @@ class StackStep {
     hidden.depth = part.P;
     x_words_ = min(B, rows_at_once) * prepared_words(input);
     h_words_ = min(B, rows_at_once) * prepared_words(hidden);
+    weights_ = carver.take<Packed>(count);
     prepared_ = carver.take<std::int32_t>(most_workers * (x_words_ + h_words_));
     sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
@@ -85,13 +113,10 @@ class StackStep {
     u_ = phases.projects ? carver.take<T>(B * H) : nullptr;
   }
 
-  using Packed = Weights<Cell, T, Operand>;
-
-  void work(Worker& worker) {
+  void work(Worker& worker) const {
     for (int i = 0; i < count_; ++i) {
       const Step<T>& layer = layers_[i];
-      const auto weights =
-          Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant, layer.precision);
+      const Packed& weights = weights_[i];
       const Share share = Share::by_units<T>(layer.B, layer.H, layer.P, worker);
       const bool last_layer = i + 1 == count_;
       const bool go_on = for_phases<Cell>([&](auto phase_constant) {
@@ -233,13 +258,16 @@ class StackStep {
     if constexpr (Cell::phases > 1) to.reset_h = reset_h_ + at;
   }
 
-  const Step<T>* layers_;
+  const Step<T>* layers_ = nullptr;  // of this step
   int count_;
-  T* sums_ = nullptr;     // [B, panel, C, W]
-  T* reset_h_ = nullptr;  // [B, H]
-  T* raw_[2] = {};        // W_ih x and W_hh h as sums_, with layer norm
-  T* fresh_ = nullptr;    // [B, H] c~, with a full peephole
-  T* u_ = nullptr;        // [B, H], with a projection
+  int meetings_ = 1;
+  Index work_of_row_ = 0;
+  Packed* weights_ = nullptr;  // [count]
+  T* sums_ = nullptr;          // [B, panel, C, W]
+  T* reset_h_ = nullptr;       // [B, H]
+  T* raw_[2] = {};             // W_ih x and W_hh h as sums_, with layer norm
+  T* fresh_ = nullptr;         // [B, H] c~, with a full peephole
+  T* u_ = nullptr;             // [B, H], with a projection
   Index x_words_ = 0, h_words_ = 0;
   std::int32_t* prepared_ = nullptr;  // [most_workers, x_words_ + h_words_]
 };

@@ -25,7 +25,8 @@ template <class Cell, class T, class Operand>
 constexpr FrozenKernels<T> frozen_kernels = {
     &Frozen<Cell, T, Operand>::bytes,    &Frozen<Cell, T, Operand>::pack,
     &Frozen<Cell, T, Operand>::unpack,   &ForwardScan<Cell, T, Operand>::run,
-    &StackStep<Cell, T, Operand>::bytes, &StackStep<Cell, T, Operand>::run};
+    &StackStep<Cell, T, Operand>::bytes, &StackStep<Cell, T, Operand>::prepare,
+    &StackStep<Cell, T, Operand>::run};
 
 template <class Cell, class T>
 constexpr const FrozenKernels<T>* reduced_kernels = nullptr;

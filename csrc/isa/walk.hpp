@@ -24,7 +24,7 @@ class Walk {
   // `tile`: panels that a tile takes, a power of two; `bytes`: of one of them. Without `parts` all are early. A
   // thread that walks alone over `alone` panels, of more than L1 holds, turns in finer blocks.
   Walk(Index tile, Index bytes, bool parts, Index alone = 0) : block_(tile), parts_(parts) {
-    const Index least = alone * bytes < block_bytes ? block_bytes : fine_bytes;
+    const Index least = alone * bytes <= first_level_bytes ? block_bytes : fine_bytes;
     while (block_ * bytes < least) block_ *= 2;
   }
 
@@ -54,6 +54,7 @@ class Walk {
   // More than comes out of the caches in the time of a transfer between cores, of which the slowest take a
   // quarter of a microsecond.
   static constexpr Index block_bytes = 64 * 1024;
+  static constexpr Index first_level_bytes = 32 * 1024;
   // Of so many the next step finds the latest in L1.
   static constexpr Index fine_bytes = 16 * 1024;
   Index block_ = 1;
