@@ -1,8 +1,12 @@
-"""``python -m bench jitter``: how even the steps of a stream are."""
+"""``python -m bench jitter``: how even the steps of a stream are.
+
+pyrnn's are timed twice: with a new array for each h, and into one that is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -12,6 +16,7 @@ from cases import Array, Case
 from compare import authority, verify
 from isolated import isolated
 from peer import Peer
+from pyrnn_peers import Pyrnn
 from report import introduce
 from results import save, table_head, table_line
 
@@ -22,7 +27,17 @@ _WARM = 1000
 
 def steps(peer: Peer, count: int) -> Array:
     """The time of each step in ns, the reading of the clock included."""
-    step, samples = peer.infer, np.empty(count, np.int64)
+    return _timed(peer.infer, count)
+
+
+def steps_into(peer: Pyrnn, count: int) -> Array:
+    """The same of a stream whose steps go into one array."""
+    out = np.empty_like(peer.infer())
+    return _timed(partial(peer.stream.step, peer.x_t, out), count)
+
+
+def _timed(step: Callable[[], Any], count: int) -> Array:
+    samples = np.empty(count, np.int64)
     for _ in range(_WARM):
         step()
     for k in range(count):
@@ -54,11 +69,15 @@ def report(kinds: Sequence[type[Peer]], threads: int, count: int, folder: Path |
     for kind in kinds:
         peer = isolated(kind, threads)
         peer.prepare(_CASE, verify, expected)
-        found = summary(peer.use(steps, count))
-        if not results:
-            print(table_head(["library", *found]))
-        results[kind.name] = found
-        print(table_line([kind.name, *(f"{v:.2f}" for v in found.values())]), flush=True)
+        ways: dict[str, Callable[..., Array]] = {kind.name: steps}
+        if kind is Pyrnn:
+            ways[f"{kind.name}, out="] = steps_into
+        for name, way in ways.items():
+            found = summary(peer.use(way, count))
+            if not results:
+                print(table_head(["library", *found]))
+            results[name] = found
+            print(table_line([name, *(f"{v:.2f}" for v in found.values())]), flush=True)
     if folder is not None:
         save(
             folder / "jitter.json",

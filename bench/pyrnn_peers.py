@@ -80,7 +80,7 @@ class Pyrnn(Layer):
     def __init__(self, problem: Problem, threads: int) -> None:
         super().__init__(problem, threads)
         case = problem.case
-        self.stream = None
+        self.stream: Any = None
         if case.mode == "infer":
             self.frozen = self.layer.freeze(self.precision(case))
             if case.seq_len == 1 and not case.bidirectional and not case.ragged:

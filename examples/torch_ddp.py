@@ -86,6 +86,8 @@ def work(rank: int, args: argparse.Namespace, folder: Path) -> None:
         losses.append(float(loss))
     if rank == 0:
         torch.save(losses, folder / "losses.pt")
+    # They leave together: gloo now and then ends with "terminate called" in a process whose peer is gone.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

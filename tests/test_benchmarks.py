@@ -24,7 +24,7 @@ from cases import DEFAULT, FULL, Case, problem  # noqa: E402
 from compare import Mismatch, alternate, authority, verify  # noqa: E402
 from drop_in import PEERS as DROP_INS  # noqa: E402
 from evaluators import KINDS as EVALUATORS  # noqa: E402
-from jitter import steps, summary  # noqa: E402
+from jitter import steps, steps_into, summary  # noqa: E402
 from load import worst  # noqa: E402
 from machine import SIZES, Limits, text  # noqa: E402
 from peers import PEERS  # noqa: E402
@@ -245,7 +245,8 @@ def test_slope() -> None:
 def test_percentiles() -> None:
     found = summary(np.arange(1001) * 1000)
     assert found == pytest.approx({"median": 500, "p99": 990, "p99.9": 999, "max": 1000})
-    assert (steps(Pyrnn(problem(SMALL[0]), 1), 3) > 0).all()
+    for way in (steps, steps_into):
+        assert (way(Pyrnn(problem(SMALL[0]), 1), 3) > 0).all()
 
 
 def test_worst_ratio_counts_loads_and_threads_alone() -> None:
