@@ -86,7 +86,7 @@ def work(rank: int, args: argparse.Namespace, folder: Path) -> None:
         losses.append(float(loss))
     if rank == 0:
         torch.save(losses, folder / "losses.pt")
-    # They leave together: gloo now and then ends with "terminate called" in a process whose peer is gone.
+    # They leave together: where its peer is gone, gloo now and then ends with "terminate called".
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
