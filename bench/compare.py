@@ -69,17 +69,20 @@ def unverified(peer: Peer, case: Case, expected: None) -> float:
     return float("nan")
 
 
-def alternate(peers: Sequence[Any], seconds: float, repeat: int | None) -> list[list[float]]:
+def alternate(
+    peers: Sequence[Any], seconds: float, repeat: int | None, *, all_stay: bool = False
+) -> list[list[float]]:
     """The turns of each peer, in seconds per call: ``repeat`` rounds, or for ``seconds``.
 
     There are at least three rounds; then those that take five times as long as the first of
-    ``peers`` and as the fastest leave, since they would use up the time of the others.
+    ``peers`` and as the fastest leave, since they would use up the time of the others; but for
+    ``all_stay``.
     """
     samples: list[list[float]] = [[] for _ in peers]
     staying = list(range(len(peers)))
     start, rounds = time.perf_counter(), 0
     while rounds < (repeat or 3) or (repeat is None and time.perf_counter() - start < seconds):
-        if rounds == 3:
+        if rounds == 3 and not all_stay:
             limit = 5 * min(map(median, samples))
             staying = [k for k in staying if k == 0 or median(samples[k]) < limit]
         # Every other round backwards, so that no peer always follows the same one.

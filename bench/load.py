@@ -84,12 +84,13 @@ def _neighbourhood(case: Case, threads: int, seconds: float) -> dict[str, float]
             peer.prepare(case, verify, expected)
             peers.append(peer)
             names.append(f"{count}{suffix}")
-    turns = alternate(peers, seconds, None)
+    # Of three turns two may lie in one slice that the system gave to another thread.
+    turns = alternate(peers, seconds, None, all_stay=True)
     found = {name: median(samples) for name, samples in zip(names, turns, strict=True)}
     plain = [k for k, name in enumerate(names) if "torch" not in name]
     with busy(cores()):
         for k, samples in zip(
-            plain, alternate([peers[k] for k in plain], seconds, None), strict=True
+            plain, alternate([peers[k] for k in plain], seconds, None, all_stay=True), strict=True
         ):
             found[f"{names[k]} busy"] = fmean(samples)
     return found
