@@ -268,6 +268,8 @@ def test_slow_peers_leave_after_three_rounds() -> None:
     found = alternate([Fake(9.0), Fake(1.0), Fake(6.0)], 0.0, 5)
     # The first one stays: it is pyrnn, whatever it takes.
     assert [len(turns) for turns in found] == [5, 5, 3]
+    found = alternate([Fake(9.0), Fake(1.0), Fake(6.0)], 0.0, 5, all_stay=True)
+    assert [len(turns) for turns in found] == [5, 5, 5]
 
 
 def test_selection() -> None:

@@ -147,7 +147,9 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
   // there one after the other.
   const auto expect_sums = [&](Index row, const Strip<T>& of, Index panels) {
     for (Index r = row; r < min(count, row + tile_rows); ++r) {
-      for (Index j = 0; j < panels; ++j) __builtin_prefetch(rows.c[r] + of.column[j], 1);
+      for (Index j = 0; j < panels; ++j) {
+        expect(rows.c[r], {of.column[j], of.column[j] + panel_width<T>});
+      }
     }
   };
   for (Index panels = strips.next(strip), more; panels > 0; panels = more, strip = next) {
@@ -167,7 +169,7 @@ void multiply(Index count, const RowPointers<T>& rows, const Panels<T>& b, Index
         if (looks && row + some < count) {
           expect_sums(row + some, strip, panels);
         } else if (looks) {
-          expect_sums(0, next, more);
+          expect_sums(0, ends ? next : strip, ends ? more : panels);
         }
         const Ahead ahead = ahead_of(ahead_line, ahead_panels, lines.size(), pass++, tiles);
         with_rows(some, [&](auto n) {

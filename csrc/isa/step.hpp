@@ -2,7 +2,7 @@
 // part are those of the forward scan; what is left out is all that a call of one step does not need.
 #pragma once
 
-#include <type_traits>
+#include <new>
 
 #include "both.hpp"
 #include "walk.hpp"
@@ -28,19 +28,15 @@ class StackStep {
     const Step<T>& first = layers[0];
     Index I = 0;
     for (int i = 0; i < count; ++i) I = max(I, layers[i].I);
-    StackStep step(count, carver, first.B,
-                   {I, first.H, first.P, {}, first.variant, first.precision});
+    StackStep& step = *new (own) StackStep(
+        count, carver, first.B, {I, first.H, first.P, {}, first.variant, first.precision});
     for (int i = 0; i < count; ++i) {
       const Step<T>& layer = layers[i];
-      const Packed weights =
-          Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant, layer.precision);
-      copy_bytes(weights, step.weights_ + i);
+      new (step.weights_ + i) Packed(
+          Packed::of(layer.packed, layer.I, layer.H, layer.P, layer.variant, layer.precision));
     }
-    const Structure<Cell, T> phases(first.H, first.P, first.variant);
-    step.work_of_row_ =
-        (G * first.H * (first.I + first.P) + phases.work()) / speed_of(first.precision);
-    step.meetings_ = phases.meetings();
-    copy_bytes(step, own);
+    step.work_of_row_ = (G * first.H * (first.I + first.P) + step.weights_->structure.work()) /
+                        speed_of(first.precision);
   }
 
   static void run(const Step<T>* layers, void* scratch, Team& team) {
@@ -49,9 +45,10 @@ class StackStep {
     const Index B = layers[0].B, weights = step.work_of_row_;
     if (B == 0) return;
     const int most = max_threads(weights * B);
-    const Plan plan =
-        most == 1 ? Plan{1, false}
-                  : Plan::of({weights, B, 1, panels_of<T>(layers[0].H), step.meetings_}, {most});
+    const Plan plan = most == 1 ? Plan{1, false}
+                                : Plan::of({weights, B, 1, panels_of<T>(layers[0].H),
+                                            step.weights_->structure.meetings()},
+                                           {most});
     if (plan.threads == 1) {
       Worker alone = team.alone();
       return step.work(alone);
@@ -85,12 +82,6 @@ class StackStep {
   static constexpr int most_workers = 16;
 
   using Packed = Weights<Cell, T, Operand>;
-
-  template <class Value>
-  static void copy_bytes(const Value& from, Value* to) {
-    static_assert(std::is_trivially_copyable_v<Value>);
-    std::memcpy(static_cast<void*>(to), &from, sizeof(Value));
-  }
 
   StackStep(int count, Carver& carver, Index B, const Part<T>& part) : count_(count) {
     const Index H = part.H;
@@ -260,8 +251,7 @@ class StackStep {
 
   const Step<T>* layers_ = nullptr;  // of this step
   int count_;
-  int meetings_ = 1;
-  Index work_of_row_ = 0;
+  Index work_of_row_ = 0;      // of the first layer
   Packed* weights_ = nullptr;  // [count]
   T* sums_ = nullptr;          // [B, panel, C, W]
   T* reset_h_ = nullptr;       // [B, H]

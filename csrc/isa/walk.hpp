@@ -54,6 +54,7 @@ class Walk {
   // More than comes out of the caches in the time of a transfer between cores, of which the slowest take a
   // quarter of a microsecond.
   static constexpr Index block_bytes = 64 * 1024;
+  // The usual first-level cache: with no more than that there is nothing to turn round for.
   static constexpr Index first_level_bytes = 32 * 1024;
   // Of so many the next step finds the latest in L1.
   static constexpr Index fine_bytes = 16 * 1024;
