@@ -7,6 +7,7 @@
 #include "schedule.hpp"
 #include "structure_backward.hpp"
 #include "walk.hpp"
+#include "window.hpp"
 
 namespace pyrnn::PYRNN_ISA {
 namespace {
@@ -19,7 +20,7 @@ class BackwardScan {
   }
   static std::size_t packed_bytes(const Backward<T>& call) {
     Carver measure;
-    BackwardScan(call, {1, 0}).carve_weights(measure);
+    BackwardScan(call, {1, 0}).carve_weights(measure, true);
     return measure.used();
   }
 
@@ -78,14 +79,25 @@ class BackwardScan {
   // W_hh or W_ih as the gradients of the gates meet it: its rows in the order of the window.
   Index window_depth(int gates) const { return panels_of<T>(H_) * gates * W; }
 
-  void carve_weights(Carver& carver) {
+  // A call that passes on the gradient of x at one go reads W_ih once, and packs it part by part meanwhile: by units,
+  // where workers have all rows at hand, unless layer norm makes those in between.
+  bool uses_input_once() const {
+    const bool shares = call_.packed != nullptr || call_.keep != nullptr;
+    return T_ <= block_ && !shares && !plan_.by_rows && !structure_.phases.norm;
+  }
+  WindowMatrix<T> input_window() const { return {call_.in.params.w_ih, H_, I_, G}; }
+  Range own_inputs(const Worker& worker) const {
+    return part(panels_of<T>(I_), worker.index, worker.count);
+  }
+
+  void carve_weights(Carver& carver, bool input_too) {
     for (int p = 0; p < Cell::phases; ++p) {
       hidden_[p] = {nullptr, window_depth(gates_of(p)), P_, 1, {}};
       hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
     if (call_.dx != nullptr) {
       input_ = {nullptr, window_depth(G), I_, 1, {}};
-      input_.data = carver.take<T>(input_.size());
+      if (input_too) input_.data = carver.take<T>(input_.size());
     }
     structure_.carve_matrices(carver);
   }
@@ -93,11 +105,15 @@ class BackwardScan {
   void carve(Carver& carver) {
     if (const void* const shared = call_.packed != nullptr ? call_.packed : call_.keep) {
       Carver of_many(const_cast<void*>(shared));
-      carve_weights(of_many);
+      carve_weights(of_many, true);
     } else {
-      carve_weights(carver);
+      carve_weights(carver, !uses_input_once());
     }
     const Index K = block_ * B_;
+    if (call_.dx != nullptr && uses_input_once()) {
+      once_ = carver.take<T>(plan_.threads * window_part<T>);
+      room_ = carver.take<const T*>(plan_.threads * K);
+    }
     if (call_.dx != nullptr) x_ = carver.take<T>(panels_of<T>(I_) * W * K);
     da_x_ = carver.take<T>(K * window_size(G));
     for (int p = 0; p < Cell::phases; ++p) {
@@ -376,6 +392,8 @@ class BackwardScan {
 
   Panels<T> hidden_[Cell::phases]{};  // W_hh of each phase, depth window_depth
   Panels<T> input_{};                 // W_ih, depth window_depth
+  T* once_ = nullptr;                 // [threads, window_part] of W_ih, in place of input_,
+  const T** room_ = nullptr;          // [threads, K] and where its rows are then
   T* x_ = nullptr;                    // packed x of a block, depth K
   T* operand_[Cell::phases]{};        // packed operands of W_hh of each phase, depth K
   T* da_x_ = nullptr;                 // [block, B, window_size] gradients of the gates: of W_ih x

@@ -10,23 +10,13 @@ template <class Cell, class T>
 void BackwardScan<Cell, T>::pack(const Worker& worker) const {
   const Share units = Share::by_units<T>(B_, H_, P_, worker);
   const Range own = units.panels, own_of_h = units.h_panels;
-  const auto pack_window = [this](const Panels<T>& b, const T* w, int gates, Range panels) {
-    for (Index unit = 0, k = 0; unit < H_; unit += W) {
-      for (int gate = 0; gate < gates; ++gate, k += W) {
-        const T* const rows = w + (gate * H_ + unit) * b.columns;
-        pack_matrix(b, rows, H_ - unit, {k, k + W}, panels);
-      }
-    }
-  };
   for (int p = 0; p < Cell::phases; ++p) {
     const PhaseGates<Cell> gates(p);
-    pack_window(hidden_[p], call_.in.params.w_hh + gates.first * H_ * P_, gates.count, own_of_h);
+    const T* const w = call_.in.params.w_hh + gates.first * H_ * P_;
+    pack_window(hidden_[p], own_of_h, {w, H_, P_, gates.count});
   }
   structure_.pack(own);
-  if (call_.dx != nullptr) {
-    pack_window(input_, call_.in.params.w_ih, G,
-                part(panels_of<T>(I_), worker.index, worker.count));
-  }
+  if (call_.dx != nullptr && !uses_input_once()) pack_window(input_, own_inputs(worker), input_window());
 }
 
 template <class Cell, class T>

@@ -55,6 +55,11 @@ void BackwardScan<Cell, T>::input_gradient(const Worker& worker, const Places<T>
   }
   if (call_.dx == nullptr) return;
   const T* const* const rows = norm ? structure_.rows_of(0, worker.index) : lists.da_x;
+  if (uses_input_once()) {
+    return multiply_window(K, RowPointers<T>{rows, 1, lists.dx}, input_window(),
+                           own_inputs(worker), once_ + worker.index * window_part<T>,
+                           room_ + worker.index * block_ * B_);
+  }
   multiply<Base::zero>(own.size(), RowPointers<T>{rows + own.first, 1, lists.dx + own.first},
                        input_, 0, input_.count());
 }
@@ -63,7 +68,7 @@ template <class Cell, class T>
 void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>& places,
                                           const Lists& lists, Index K, const Left<T>& left) const {
   if (call_.dx != nullptr) {
-    pack_operand(operand(x_, K, I_), lists.x, part(panels_of<T>(I_), worker.index, worker.count));
+    pack_operand(operand(x_, K, I_), lists.x, own_inputs(worker));
   }
   const Share units = Share::by_units<T>(B_, H_, P_, worker);
   structure_.pack_operands(pointwise_, K, units.panels, [&](Index k) {

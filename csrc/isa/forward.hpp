@@ -91,9 +91,11 @@ class ForwardScan {
           Weights<Cell, T, Operand>::of(shared, I_, H_, P_, call_.in.variant, call_.precision);
     } else {
       weights_ = Weights<Cell, T, Operand>(carver, I_, H_, P_, call_.in.variant, nullptr,
-                                           packs() && !gathers(), packs());
+                                           packs_input(), packs());
     }
-    once_ = packs() ? nullptr : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, P_));
+    once_ = packs() && !uses_input_once()
+                ? nullptr
+                : carver.take<T>(plan_.threads * panels_at_once * W * max(I_, P_));
     window_ = fused_ ? nullptr : carver.take<T>(stored_ * B_ * sums_size());
     const auto take_if = [&carver](bool needed, Index n) {
       return needed ? carver.take<T>(n) : nullptr;
@@ -118,7 +120,7 @@ class ForwardScan {
   void pack(Range panels, Range h_panels) {
     phases().pack(call_.in.variant, panels, h_panels);
     if (!packs()) return;
-    if (!gathers()) weights_.pack_input(call_.in.params, panels);
+    if (packs_input()) weights_.pack_input(call_.in.params, panels);
     weights_.pack_hidden(call_.in.params, panels);
   }
 
@@ -151,6 +153,12 @@ class ForwardScan {
   }
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || shares(); }
+  // So does W_ih, of steps enough for one product: by units, where a worker alone reads its part.
+  bool uses_input_once() const {
+    const bool alone = !plan_.by_rows || plan_.threads == 1;
+    return packs() && !shares() && !fused_ && alone && call_.in.tokens == nullptr && T_ <= block_;
+  }
+  bool packs_input() const { return packs() && !gathers() && !uses_input_once(); }
   T* once(const Worker& worker) const {
     return once_ + worker.index * panels_at_once * W * max(I_, P_);
   }
@@ -253,7 +261,7 @@ class ForwardScan {
     });
     const Range panels = grouped(share.panels, G);
     const auto list = prepared(weights_.input, n, lists.a, lists.c, lists.prepared);
-    if (packs()) {
+    if (packs_input()) {
       multiply<Base::row>(n, list, weights_.input, panels.first, panels.last, weights_.base);
     } else if constexpr (exact) {
       if (n > 0) {

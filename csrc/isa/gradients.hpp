@@ -110,20 +110,11 @@ void pack_operand(const Panels<T>& b, const T* const* rows, Range panels) {
   pack_rows(b, panels.first, panels.last, {0, b.depth}, [&](Index k) { return rows[k]; });
 }
 
-// Lines `k` from `count` rows of a matrix of b.columns; lines beyond those are zeros.
-template <class T>
-__attribute__((noinline)) void pack_matrix(const Panels<T>& b, const T* matrix, Index count,
-                                           Range k, Range panels) {
-  pack_rows(b, panels.first, panels.last, k, [&](Index at) -> const T* {
-    const Index row = at - k.first;
-    return row < count ? matrix + row * b.columns : nullptr;
-  });
-}
-
 // Rows of a matrix [depth, columns].
 template <class T>
-void pack_matrix(const Panels<T>& b, const T* matrix, Range panels) {
-  pack_matrix(b, matrix, b.depth, {0, b.depth}, panels);
+__attribute__((noinline)) void pack_matrix(const Panels<T>& b, const T* matrix, Range panels) {
+  pack_rows(b, panels.first, panels.last, {0, b.depth},
+            [&](Index k) { return matrix + k * b.columns; });
 }
 
 }  // namespace
