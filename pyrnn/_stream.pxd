@@ -12,6 +12,7 @@ cdef class Stream:
     cdef void* _handle
     cdef int _typenum
     cdef bint _is_long
+    cdef object _older, _newer  # the last two arrays that were given out
 
     # x (batch_size, input_size) -> h (batch_size, columns), which may overlap x. Both are arrays of
     # the caller's, C-contiguous and of these sizes: nothing is checked but the dtype and the tokens. They
@@ -25,4 +26,7 @@ cdef class Stream:
     cdef int _raise(self, int status, const int64_t* tokens, int typenum) except -1
     cdef bint _is_plain(self, object x_t)
     cdef object _converted(self, object x_t)
+    cdef object _new_out(self, bint single)
+    cdef bint _is_as_made(self, object out, bint single)
+    cdef bint _has_shape_of_out(self, object out, bint single)
     cdef int _check_out(self, object out, bint single) except -1

@@ -4,6 +4,7 @@
 cimport cython
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_Import
 from libc.stdint cimport int64_t
 
@@ -25,6 +26,22 @@ cdef extern from "stream_api.hpp" namespace "pyrnn" nogil:
     struct StreamApi:
         StreamStatus (*step)(void* stream, const void* x, const int64_t* tokens, void* y) noexcept nogil
         bint (*is_long)(const void* stream) noexcept nogil
+
+
+cdef extern from *:
+    """
+    /* Whether nobody but its only owner can see an object, through a weak reference either. Without the GIL another
+       thread may be about to. */
+    static inline int pyrnn_is_forgotten(PyObject *object) {
+    #ifdef Py_GIL_DISABLED
+      return 0;
+    #else
+      const Py_ssize_t weak = Py_TYPE(object)->tp_weaklistoffset;
+      return Py_REFCNT(object) == 1 && weak > 0 && *(PyObject **)((char *)object + weak) == NULL;
+    #endif
+    }
+    """
+    bint pyrnn_is_forgotten(PyObject* owned)
 
 
 cdef const StreamApi* api = <const StreamApi*>PyCapsule_Import("pyrnn._core.stream_api", 0)
@@ -85,7 +102,8 @@ cdef class Stream:
         Returns
         -------
         ndarray
-            ``out``, or a new array: h of the last layer, (B, H), or (H) for x_t without a batch.
+            ``out``, or a new array: h of the last layer, (B, H), or (H) for x_t without a batch. In
+            a loop that drops what it was given, each array is one from two steps before.
 
         Raises
         ------
@@ -99,7 +117,6 @@ cdef class Stream:
             Another thread is using the stream.
         """
         cdef cnp.ndarray x, y
-        cdef cnp.npy_intp sizes[2]
         cdef const int64_t* tokens = NULL
         cdef const void* data = NULL
         cdef int64_t token = 0
@@ -124,9 +141,7 @@ cdef class Stream:
                 tokens = <const int64_t*>cnp.PyArray_DATA(x)
                 single = cnp.PyArray_NDIM(x) == 0
         if out is None:
-            sizes[0] = self.columns if single else self.batch_size
-            sizes[1] = self.columns
-            y = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
+            y = <cnp.ndarray>self._new_out(single)
         else:
             self._check_out(out, single)
             y = <cnp.ndarray>out
@@ -245,6 +260,42 @@ cdef class Stream:
             return np.array(array, dtype=np.int64, order="C")
         return np.array(array, dtype=self.frozen.dtype, order="C")
 
+    cdef object _new_out(self, bint single):
+        """An array for h: the older of the last two that were given out, if nobody has it any more.
+
+        A loop still has the other one while it takes the next step.
+        """
+        cdef cnp.npy_intp sizes[2]
+        if pyrnn_is_forgotten(<PyObject*>self._older) and self._is_as_made(self._older, single):
+            out = self._older
+        else:
+            sizes[0] = self.columns if single else self.batch_size
+            sizes[1] = self.columns
+            out = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
+        self._older = self._newer
+        self._newer = out
+        return out
+
+    cdef bint _is_as_made(self, object out, bint single):
+        """Whether it still is what _new_out makes: an array can be changed in place."""
+        cdef cnp.ndarray y = <cnp.ndarray>out
+        return (
+            cnp.PyArray_TYPE(y) == self._typenum
+            and cnp.PyArray_ISCARRAY(y)
+            and cnp.PyArray_BASE(y) == NULL
+            and self._has_shape_of_out(y, single)
+        )
+
+    cdef bint _has_shape_of_out(self, object out, bint single):
+        cdef cnp.ndarray y = <cnp.ndarray>out
+        if single:
+            return cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == self.columns
+        return (
+            cnp.PyArray_NDIM(y) == 2
+            and cnp.PyArray_DIM(y, 0) == self.batch_size
+            and cnp.PyArray_DIM(y, 1) == self.columns
+        )
+
     cdef int _check_out(self, object out, bint single) except -1:
         cdef cnp.ndarray y
         if not cnp.PyArray_Check(out):
@@ -252,15 +303,7 @@ cdef class Stream:
         y = <cnp.ndarray>out
         if cnp.PyArray_TYPE(y) != self._typenum:
             raise TypeError(f"out: expected {self.frozen.dtype.name}, got {out.dtype.name}")
-        if single:
-            right = cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == self.columns
-        else:
-            right = (
-                cnp.PyArray_NDIM(y) == 2
-                and cnp.PyArray_DIM(y, 0) == self.batch_size
-                and cnp.PyArray_DIM(y, 1) == self.columns
-            )
-        if not right:
+        if not self._has_shape_of_out(y, single):
             of_h = "H" if self.columns == self.hidden_size else "P"
             symbols, sizes = (f"({of_h},)", (self.columns,))
             if not single:

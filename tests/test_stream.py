@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import pickle
 import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,56 @@ def test_out_may_be_the_input(kind: str, hidden_size: int) -> None:
             memory[:3] = x[t]
             stream.step(memory[:3], memory[shift : 3 + shift])
             assert_same_bits(memory[shift : 3 + shift], y[t])
+
+
+def test_an_array_that_nobody_has_is_used_again() -> None:
+    stream = build("lstm", dtype="float32").freeze().stream(2)
+    x = np.ones((2, stream.input_size), "float32")
+    places = set()
+    for _ in range(20):
+        y = stream.step(x)
+        places.add(y.ctypes.data)
+    assert len(places) == 2
+    assert {stream.step(x).ctypes.data for _ in range(20)} == places
+
+
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda y: y,
+    "a view": lambda y: y[1:],
+    "a buffer": memoryview,
+    "a weak reference": weakref.ref,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_an_array_that_somebody_has_stays(holder: str) -> None:
+    layer = build("gru", dtype="float32")
+    stream = layer.freeze().stream(2)
+    x, _ = inputs(layer, 9, 2)
+    y, _ = layer(x)
+    held = [HOLDERS[holder](stream.step(x_t)) for x_t in x]
+    for h, want in zip(held, y, strict=True):
+        value = h() if isinstance(h, weakref.ref) else h
+        if value is not None:
+            assert_same_bits(np.asarray(value), want[-len(value) :])
+
+
+def test_an_array_changed_in_place_is_not_used_again() -> None:
+    layer = build("lstm", dtype="float32")
+    stream = layer.freeze().stream(2)
+    x, _ = inputs(layer, 12, 2)
+    y, _ = layer(x)
+    for t, change in enumerate(
+        [
+            lambda a: a.setflags(write=False),
+            lambda a: a.resize((3, 5), refcheck=False),
+            lambda a: a.resize(8, refcheck=False),
+        ]
+        * 4
+    ):
+        h = stream.step(x[t])
+        assert_same_bits(h, y[t])
+        change(h)
 
 
 # --- state ------------------------------------------------------------------------------------

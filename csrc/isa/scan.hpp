@@ -93,6 +93,7 @@ struct StepCost {
   int meetings = 1;    // of the threads, by units
   Index bytes = 0;     // of the weights; 0 in reduced precision
   bool joint = false;  // whether W_ih x_t may be a part of it
+  bool whole = false;  // and the sums of all rows pass from the one product to the other in registers
 };
 
 // What a scan is told about its place among the calls that run side by side.
@@ -155,6 +156,8 @@ struct Plan {
     const Index most_units = ceil_div(step.units, threads) * threads;
     if (!step.joint || step.meetings > 1 || most_units * 8 > step.units * 9) return false;
     if (step.bytes >= most_bytes && step.rows >= many_rows) return true;
+    // A tile of four has too few sums, and all weights would pass under it in every thread.
+    if (few_sums && step.whole && step.rows < many_rows && step.rows / threads == 4) return true;
     const Index own = ceil_div(step.rows, threads);
     return step.bytes >= most_bytes / 8 && own < 10 && tiles(step.rows) < threads * tiles(own);
   }
