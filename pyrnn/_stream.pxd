@@ -27,6 +27,4 @@ cdef class Stream:
     cdef bint _is_plain(self, object x_t)
     cdef object _converted(self, object x_t)
     cdef object _new_out(self, bint single)
-    cdef bint _is_as_made(self, object out, bint single)
-    cdef bint _has_shape_of_out(self, object out, bint single)
     cdef int _check_out(self, object out, bint single) except -1

@@ -44,6 +44,16 @@ cdef extern from *:
     bint pyrnn_is_forgotten(PyObject* owned)
 
 
+cdef inline bint has_shape(cnp.ndarray y, bint single, Py_ssize_t batch_size, Py_ssize_t columns):
+    if single:
+        return cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == columns
+    return (
+        cnp.PyArray_NDIM(y) == 2
+        and cnp.PyArray_DIM(y, 0) == batch_size
+        and cnp.PyArray_DIM(y, 1) == columns
+    )
+
+
 cdef const StreamApi* api = <const StreamApi*>PyCapsule_Import("pyrnn._core.stream_api", 0)
 
 
@@ -102,8 +112,7 @@ cdef class Stream:
         Returns
         -------
         ndarray
-            ``out``, or a new array: h of the last layer, (B, H), or (H) for x_t without a batch. In
-            a loop that drops what it was given, each array is one from two steps before.
+            ``out``, or a new array: h of the last layer, (B, H), or (H) for x_t without a batch.
 
         Raises
         ------
@@ -263,38 +272,28 @@ cdef class Stream:
     cdef object _new_out(self, bint single):
         """An array for h: the older of the last two that were given out, if nobody has it any more.
 
-        A loop still has the other one while it takes the next step.
+        A loop has the newer one until it gets the next.
         """
         cdef cnp.npy_intp sizes[2]
-        if pyrnn_is_forgotten(<PyObject*>self._older) and self._is_as_made(self._older, single):
-            out = self._older
-        else:
-            sizes[0] = self.columns if single else self.batch_size
-            sizes[1] = self.columns
-            out = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
+        cdef cnp.ndarray y
+        if pyrnn_is_forgotten(<PyObject*>self._older):
+            y = <cnp.ndarray>self._older
+            # An array can be changed in place.
+            if (
+                cnp.PyArray_TYPE(y) == self._typenum
+                and cnp.PyArray_ISCARRAY(y)
+                and cnp.PyArray_BASE(y) == NULL
+                and has_shape(y, single, self.batch_size, self.columns)
+            ):
+                self._older = self._newer
+                self._newer = y
+                return y
+        sizes[0] = self.columns if single else self.batch_size
+        sizes[1] = self.columns
+        y = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
         self._older = self._newer
-        self._newer = out
-        return out
-
-    cdef bint _is_as_made(self, object out, bint single):
-        """Whether it still is what _new_out makes: an array can be changed in place."""
-        cdef cnp.ndarray y = <cnp.ndarray>out
-        return (
-            cnp.PyArray_TYPE(y) == self._typenum
-            and cnp.PyArray_ISCARRAY(y)
-            and cnp.PyArray_BASE(y) == NULL
-            and self._has_shape_of_out(y, single)
-        )
-
-    cdef bint _has_shape_of_out(self, object out, bint single):
-        cdef cnp.ndarray y = <cnp.ndarray>out
-        if single:
-            return cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == self.columns
-        return (
-            cnp.PyArray_NDIM(y) == 2
-            and cnp.PyArray_DIM(y, 0) == self.batch_size
-            and cnp.PyArray_DIM(y, 1) == self.columns
-        )
+        self._newer = y
+        return y
 
     cdef int _check_out(self, object out, bint single) except -1:
         cdef cnp.ndarray y
@@ -303,7 +302,7 @@ cdef class Stream:
         y = <cnp.ndarray>out
         if cnp.PyArray_TYPE(y) != self._typenum:
             raise TypeError(f"out: expected {self.frozen.dtype.name}, got {out.dtype.name}")
-        if not self._has_shape_of_out(y, single):
+        if not has_shape(y, single, self.batch_size, self.columns):
             of_h = "H" if self.columns == self.hidden_size else "P"
             symbols, sizes = (f"({of_h},)", (self.columns,))
             if not single:

@@ -65,6 +65,7 @@ FLOORS = {
     "isa/norm.hpp": 9,
     "isa/scan.hpp": 9,
     "isa/walk.hpp": 10,
+    "isa/window.hpp": 10,
     "isa/schedule.hpp": 10,
     "isa/structure.hpp": 10,
     "isa/structure_backward.hpp": 11,

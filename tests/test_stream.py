@@ -164,6 +164,7 @@ def test_an_array_that_nobody_has_is_used_again() -> None:
         y = stream.step(x)
         places.add(y.ctypes.data)
     assert len(places) == 2
+    del y
     assert {stream.step(x).ctypes.data for _ in range(20)} == places
 
 

@@ -16,7 +16,8 @@ void BackwardScan<Cell, T>::pack(const Worker& worker) const {
     pack_window(hidden_[p], own_of_h, {w, H_, P_, gates.count});
   }
   structure_.pack(own);
-  if (call_.dx != nullptr && !uses_input_once()) pack_window(input_, own_inputs(worker), input_window());
+  if (call_.dx != nullptr && !uses_input_once())
+    pack_window(input_, own_inputs(worker), input_window());
 }
 
 template <class Cell, class T>
