@@ -79,11 +79,12 @@ class BackwardScan {
   // W_hh or W_ih as the gradients of the gates meet it: its rows in the order of the window.
   Index window_depth(int gates) const { return panels_of<T>(H_) * gates * W; }
 
-  // A call that passes on the gradient of x at one go reads W_ih once, and packs it part by part meanwhile: by units,
-  // where workers have all rows at hand, unless layer norm makes those in between.
+  // A call of few rows reads W_ih once, for the gradient of x, and packs it part by part meanwhile: where workers
+  // have all rows at hand, and layer norm does not make those in between.
   bool uses_input_once() const {
     const bool shares = call_.packed != nullptr || call_.keep != nullptr;
-    return T_ <= block_ && !shares && !plan_.by_rows && !structure_.phases.norm;
+    const bool by_rows = plan_.by_rows && plan_.threads > 1;
+    return T_ * B_ <= rows_of_a_block / 4 && !shares && !by_rows && !structure_.phases.norm;
   }
   WindowMatrix<T> input_window() const { return {call_.in.params.w_ih, H_, I_, G}; }
   Range own_inputs(const Worker& worker) const {
