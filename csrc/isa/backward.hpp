@@ -87,6 +87,8 @@ class BackwardScan {
     return T_ * B_ <= rows_of_a_block / 4 && !shares && !by_rows && !structure_.phases.norm;
   }
   WindowMatrix<T> input_window() const { return {call_.in.params.w_ih, H_, I_, G}; }
+  // Values of a thread's part of it.
+  Index once_size() const { return min(window_part<T>, input_.size()); }
   Range own_inputs(const Worker& worker) const {
     return part(panels_of<T>(I_), worker.index, worker.count);
   }
@@ -112,7 +114,7 @@ class BackwardScan {
     }
     const Index K = block_ * B_;
     if (call_.dx != nullptr && uses_input_once()) {
-      once_ = carver.take<T>(plan_.threads * window_part<T>);
+      once_ = carver.take<T>(plan_.threads * once_size());
       room_ = carver.take<const T*>(plan_.threads * K);
     }
     if (call_.dx != nullptr) x_ = carver.take<T>(panels_of<T>(I_) * W * K);
@@ -393,7 +395,7 @@ class BackwardScan {
 
   Panels<T> hidden_[Cell::phases]{};  // W_hh of each phase, depth window_depth
   Panels<T> input_{};                 // W_ih, depth window_depth
-  T* once_ = nullptr;                 // [threads, window_part] of W_ih, in place of input_,
+  T* once_ = nullptr;                 // [threads, once_size] of W_ih, in place of input_,
   const T** room_ = nullptr;          // [threads, K] and where its rows are then
   T* x_ = nullptr;                    // packed x of a block, depth K
   T* operand_[Cell::phases]{};        // packed operands of W_hh of each phase, depth K

@@ -57,8 +57,7 @@ void BackwardScan<Cell, T>::input_gradient(const Worker& worker, const Places<T>
   const T* const* const rows = norm ? structure_.rows_of(0, worker.index) : lists.da_x;
   if (uses_input_once()) {
     return multiply_window(K, RowPointers<T>{rows, 1, lists.dx}, input_window(), own_inputs(worker),
-                           once_ + worker.index * window_part<T>,
-                           room_ + worker.index * block_ * B_);
+                           once_ + worker.index * once_size(), room_ + worker.index * block_ * B_);
   }
   multiply<Base::zero>(own.size(), RowPointers<T>{rows + own.first, 1, lists.dx + own.first},
                        input_, 0, input_.count());

@@ -154,7 +154,7 @@ class ForwardScan {
   }
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || shares(); }
-  // So does W_ih, of steps enough for one product: by units, where a worker alone reads its part.
+  // More steps use W_ih once if one product takes them all: by units, where a worker alone reads its part.
   bool uses_input_once() const {
     const bool alone = !plan_.by_rows || plan_.threads == 1;
     return packs() && !shares() && !fused_ && alone && call_.in.tokens == nullptr && T_ <= block_;

@@ -93,8 +93,7 @@ struct StepCost {
   int meetings = 1;    // of the threads, by units
   Index bytes = 0;     // of the weights; 0 in reduced precision
   bool joint = false;  // whether W_ih x_t may be a part of it
-  bool whole =
-      false;  // and the sums of all rows pass from the one product to the other in registers
+  bool whole = false;  // and all sums stay in registers from the one product to the other
 };
 
 // What a scan is told about its place among the calls that run side by side.
