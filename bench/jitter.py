@@ -1,6 +1,6 @@
 """``python -m bench jitter``: how even the steps of a stream are.
 
-pyrnn's are timed twice: with a new array for each h, and into one that is there.
+pyrnn's are timed twice: with the array that each step gives, and into one that is there.
 """
 
 from __future__ import annotations
