@@ -276,21 +276,20 @@ cdef class Stream:
         """
         cdef cnp.npy_intp sizes[2]
         cdef cnp.ndarray y
-        if pyrnn_is_forgotten(<PyObject*>self._older):
+        cdef bint again = pyrnn_is_forgotten(<PyObject*>self._older)
+        if again:
             y = <cnp.ndarray>self._older
             # An array can be changed in place.
-            if (
+            again = (
                 cnp.PyArray_TYPE(y) == self._typenum
                 and cnp.PyArray_ISCARRAY(y)
                 and cnp.PyArray_BASE(y) == NULL
                 and has_shape(y, single, self.batch_size, self.columns)
-            ):
-                self._older = self._newer
-                self._newer = y
-                return y
-        sizes[0] = self.columns if single else self.batch_size
-        sizes[1] = self.columns
-        y = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
+            )
+        if not again:
+            sizes[0] = self.columns if single else self.batch_size
+            sizes[1] = self.columns
+            y = cnp.PyArray_SimpleNew(1 if single else 2, sizes, self._typenum)
         self._older = self._newer
         self._newer = y
         return y

@@ -65,7 +65,7 @@ class BackwardScan {
         pointwise_(pointwise_of<Cell>(call.in.variant, call.dcells != nullptr)),
         block_(clamp(rows_of_a_block / max(1, B_), 1, max(1, T_))) {
     for (int p = 0; p < Cell::phases; ++p) {
-      walks_[p] = Walk(units_of_a_tile(1), window_depth(gates_of(p)) * line_bytes, true);
+      walks_[p] = Walk(units_of_a_tile(1), window_depth<T>(H_, gates_of(p)) * line_bytes, true);
     }
   }
 
@@ -76,15 +76,13 @@ class BackwardScan {
   // Values of a row of gradients of `gates` gates, by panels. One line more keeps the rows of a column
   // from meeting in the same sets of a cache.
   Index window_size(int gates) const { return (panels_of<T>(H_) * gates + 1) * W; }
-  // W_hh or W_ih as the gradients of the gates meet it: its rows in the order of the window.
-  Index window_depth(int gates) const { return panels_of<T>(H_) * gates * W; }
-
   // A call of few rows reads W_ih once, for the gradient of x, and packs it part by part meanwhile: where workers
   // have all rows at hand, and layer norm does not make those in between.
   bool uses_input_once() const {
     const bool shares = call_.packed != nullptr || call_.keep != nullptr;
     const bool by_rows = plan_.by_rows && plan_.threads > 1;
-    return T_ * B_ <= rows_of_a_block / 4 && !shares && !by_rows && !structure_.phases.norm;
+    const bool few = T_ * B_ <= rows_of_a_block / 4;
+    return call_.dx != nullptr && few && !shares && !by_rows && !structure_.phases.norm;
   }
   WindowMatrix<T> input_window() const { return {call_.in.params.w_ih, H_, I_, G}; }
   // Values of a thread's part of it.
@@ -95,11 +93,11 @@ class BackwardScan {
 
   void carve_weights(Carver& carver, bool input_too) {
     for (int p = 0; p < Cell::phases; ++p) {
-      hidden_[p] = {nullptr, window_depth(gates_of(p)), P_, 1, {}};
+      hidden_[p] = {nullptr, window_depth<T>(H_, gates_of(p)), P_, 1, {}};
       hidden_[p].data = carver.take<T>(hidden_[p].size());
     }
     if (call_.dx != nullptr) {
-      input_ = {nullptr, window_depth(G), I_, 1, {}};
+      input_ = {nullptr, window_depth<T>(H_, G), I_, 1, {}};
       if (input_too) input_.data = carver.take<T>(input_.size());
     }
     structure_.carve_matrices(carver);
@@ -113,7 +111,7 @@ class BackwardScan {
       carve_weights(carver, !uses_input_once());
     }
     const Index K = block_ * B_;
-    if (call_.dx != nullptr && uses_input_once()) {
+    if (uses_input_once()) {
       once_ = carver.take<T>(plan_.threads * once_size());
       room_ = carver.take<const T*>(plan_.threads * K);
     }

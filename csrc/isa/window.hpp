@@ -7,14 +7,18 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
+// Lines of a packed W: its last panel of units is padded.
+template <class T>
+PYRNN_INLINE Index window_depth(Index H, int gates) {
+  return panels_of<T>(H) * gates * panel_width<T>;
+}
+
 // W [gates * H, columns], of a call's parameters.
 template <class T>
 struct WindowMatrix {
   const T* data;
   Index H, columns;
   int gates;
-
-  PYRNN_INLINE Index depth() const { return panels_of<T>(H) * gates * panel_width<T>; }
 };
 
 // Some panels of b from the lines of w from `line` on and its columns from `column` on. Lines of units beyond H are
@@ -47,10 +51,11 @@ __attribute__((noinline)) void multiply_window(Index count, const RowPointers<T>
   constexpr Index W = panel_width<T>;
   // Of a row of W so many neighbouring lines come in at once.
   constexpr Index most_panels = 16, most_lines = window_part<T> / (most_panels * W);
+  const Index depth = window_depth<T>(w.H, w.gates);
   for (Index p = panels.first, next; p < panels.last; p = next) {
     next = min(panels.last, p + most_panels);
-    for (Index k = 0; k < w.depth(); k += most_lines) {
-      const Index lines = min(most_lines, w.depth() - k), column = p * W;
+    for (Index k = 0; k < depth; k += most_lines) {
+      const Index lines = min(most_lines, depth - k), column = p * W;
       const Panels<T> part{buffer, lines, min(w.columns - column, (next - p) * W), 1, {column}};
       pack_window(part, {0, part.count()}, w, k, column);
       for (Index i = 0; i < count; ++i) room[i] = rows.a[i] + k;
