@@ -203,6 +203,7 @@ def test_an_array_changed_in_place_is_not_used_again() -> None:
         * 4
     ):
         h = stream.step(x[t])
+        assert h.flags.writeable
         assert_same_bits(h, y[t])
         change(h)
 
