@@ -49,10 +49,13 @@ PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* 
   add_lines<R, M, first, T>(sum, a, 1, w_ih, I, next_ih, [](int v) { return v; });
   add_lines<R, M, first, T>(sum, b, 1, w_hh, H, next_hh,
                             [](int v) { return apart && v >= M - V ? v + V : v; });
+  T* c[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) c[r] = sums[r] + column + start;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < N; ++v) store(sums[r] + column + start + v * lanes<T>, sum[r][v]);
+    for (int v = 0; v < N; ++v) store(c[r] + v * lanes<T>, sum[r][v]);
   }
 }
 

@@ -95,19 +95,30 @@ PYRNN_INLINE void load_sums(Vec<T> (&sum)[R][N], const RowPointers<T>& rows, con
   }
 }
 
+// Pointers first: after a store compilers would read each of them again.
 template <bool whole, int R, int N, int first, class T>
 PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][N], const RowPointers<T>& rows,
                              const Strip<T>& b, Index at) {
-  constexpr int V = panel_vectors;
+  constexpr int V = panel_vectors, panels = (first + N - 1) / V + 1;
+  Index column[panels];
+  int width[panels];
+#pragma GCC unroll 4
+  for (int j = 0; j < panels; ++j) {
+    column[j] = b.column[at + j];
+    width[j] = b.width[at + j];
+  }
+  T* c[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) c[r] = rows.c[r];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = first; v < first + N; ++v) {
-      T* const to = rows.c[r] + b.column[at + v / V];
+      T* const to = c[r] + column[v / V];
       if constexpr (whole) {
         store(to + v % V * lanes<T>, sum[r][v - first]);
       } else {
-        store_line(to, v % V, b.width[at + v / V], sum[r][v - first]);
+        store_line(to, v % V, width[v / V], sum[r][v - first]);
       }
     }
   }
@@ -235,7 +246,10 @@ PYRNN_INLINE void tile(Base base, const RowPointers<T>& rows, const Strip<T>& b,
     load_sums<Base::self, false, R, N, first, T>(sum, rows, b, at, base_row);
   }
 
+  // Not left a loop: GCC would add pointers as vectors, which wait in the queue of the vector units until the
+  // products of the tile before this one are done.
   const T* a[R];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) a[r] = rows.a[r] + k.first * rows.step;
   add_lines<R, N, first, T>(
       sum, a, rows.step,
@@ -274,10 +288,11 @@ PYRNN_INLINE void for_panels(Index panels, F f) {
   }
 }
 
+// One function for each R, whose tiles follow each other in a loop: what a call costs is paid once a strip.
 template <int R, class T>
-void tile_strip(Base base, const RowPointers<T>& rows, const Strip<T>& b, Index panels, Range k,
-                const T* base_row, Ahead ahead) {
-  for_panels<R>(panels, [&](auto vectors, auto first, Index at) {
+__attribute__((noinline)) void tile_strip(Base base, const RowPointers<T>& rows, const Strip<T>& b,
+                                          Index panels, Range k, const T* base_row, Ahead ahead) {
+  for_panels<R>(panels, [&](auto vectors, auto first, Index at) __attribute__((always_inline)) {
     tile<R, decltype(vectors)::value, decltype(first)::value>(base, rows, b, at, k, base_row,
                                                               ahead);
   });
