@@ -246,7 +246,7 @@ class BackwardScan {
     };
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     for_rows([&](Index i, Index row, Index k, GradRow<T>& at_row) {
-      at_row = grad_row(places, t, row, k);
+      point(at_row, places, t, row, k);
       if constexpr (Cell::has_c) left.enter(at_row, rows.first + i);
     });
     if constexpr (Cell::phases == 1) {
@@ -309,35 +309,34 @@ class BackwardScan {
   }
 
   // k: its row of the windows. At each of its callers it would take more room than it is worth.
-  __attribute__((noinline)) GradRow<T> grad_row(const Places<T>& places, Index t, Index row,
-                                                Index k) const {
+  __attribute__((noinline)) void point(GradRow<T>& to, const Places<T>& places, Index t, Index row,
+                                       Index k) const {
     const Index at = places.index(t, row);
-    GradRow<T> result{};
-    result.H = H_;
-    result.gates = call_.tape.gates + at * C * H_;
-    result.dy = call_.dy == nullptr ? nullptr : call_.dy + at * P_;
-    result.dh = call_.dh0 + row * P_;
+    to = {};
+    to.H = H_;
+    to.gates = call_.tape.gates + at * C * H_;
+    to.dy = call_.dy == nullptr ? nullptr : call_.dy + at * P_;
+    to.dh = call_.dh0 + row * P_;
     if constexpr (Cell::tapes_h) {
-      result.h_prev = places.before(call_.tape.h, call_.in.h0, P_, t, row);
+      to.h_prev = places.before(call_.tape.h, call_.in.h0, P_, t, row);
     }
     if constexpr (Cell::has_c) {
-      result.c_prev = places.before(call_.tape.c, call_.in.c0, H_, t, row);
-      result.c = call_.tape.c + at * H_;
-      result.dc = call_.dc0 + row * H_;
+      to.c_prev = places.before(call_.tape.c, call_.in.c0, H_, t, row);
+      to.c = call_.tape.c + at * H_;
+      to.dc = call_.dc0 + row * H_;
     }
-    if constexpr (Cell::phases > 1) result.d_reset_h = d_reset_h_ + row * H_;
+    if constexpr (Cell::phases > 1) to.d_reset_h = d_reset_h_ + row * H_;
     const Variant<T>& variant = call_.in.variant;
-    if (variant.plain) return result;
-    result.kept_h = zoneout_.of_h(row);
-    result.kept_c = zoneout_.of_c(row);
-    if (Cell::has_c && variant.zoneout_h > 0) result.h = call_.tape.h + at * P_;
-    if (call_.dcells != nullptr) result.dcells = call_.dcells + at * H_;
+    if (variant.plain) return;
+    to.kept_h = zoneout_.of_h(row);
+    to.kept_c = zoneout_.of_c(row);
+    if (Cell::has_c && variant.zoneout_h > 0) to.h = call_.tape.h + at * P_;
+    if (call_.dcells != nullptr) to.dcells = call_.dcells + at * H_;
     if (d_masked_ != nullptr) {
-      result.mask = mask_.row(row, P_);
-      result.d_masked = d_masked_ + row * P_;
+      to.mask = mask_.row(row, P_);
+      to.d_masked = d_masked_ + row * P_;
     }
-    structure_.enter(result, k, row);
-    return result;
+    structure_.enter(to, k, row);
   }
 
   // Every alive (step, row) of the block, the same list for every worker. Sums over it are continued by
@@ -362,7 +361,7 @@ class BackwardScan {
   void pack_operands(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
                      const Left<T>& left) const;
 
-  TapeRow<T> tape_row(const Places<T>& places, Index t, Index row) const;
+  void point(TapeRow<T>& to, const Places<T>& places, Index t, Index row) const;
 
   void weight_gradients(const Worker& worker, const Places<T>& places, const Lists& lists, Index K,
                         bool first) const;

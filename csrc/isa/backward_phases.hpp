@@ -81,7 +81,9 @@ bool BackwardScan<Cell, T>::normalise_cells(Worker& worker, Share& share, const 
     for (Index i = share.rows.first; i < min(alive, share.rows.last); ++i, ++n) {
       if (!plan_.by_rows && n % worker.count != worker.index) continue;
       const Index row = places.rows.row(i), k = (t - steps.first) * B_ + row;
-      structure_.normalise_cell(pointwise_, grad_row(places, t, row, k), k);
+      GradRow<T> at_row;
+      point(at_row, places, t, row, k);
+      structure_.normalise_cell(pointwise_, at_row, k);
     }
   }
   return share.template meet<T>(plan_, places.rows, H_, P_, worker);

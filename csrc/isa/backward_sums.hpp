@@ -70,8 +70,8 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
     pack_operand(operand(x_, K, I_), lists.x, own_inputs(worker));
   }
   const Share units = Share::by_units<T>(B_, H_, P_, worker);
-  structure_.pack_operands(pointwise_, K, units.panels, [&](Index k) {
-    return grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
+  structure_.pack_operands(pointwise_, K, units.panels, [&](GradRow<T>& to, Index k) {
+    point(to, places, lists.step[k], lists.row[k], lists.pair[k]);
   });
   const Range own = units.h_panels;
   if constexpr (Cell::has_c) left.pad(units.panels);
@@ -91,7 +91,7 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
         if (!wanted(k)) continue;
         while (n < min(K - k, Pointwise<T>::rows_at_once) && wanted(k + n)) ++n;
         for (Index i = 0; i < n; ++i) {
-          rows[i] = tape_row(places, lists.step[k + i], lists.row[k + i]);
+          point(rows[i], places, lists.step[k + i], lists.row[k + i]);
         }
         pointwise_.operand[phase](call_.in.variant, n, rows, {p, next}, b.panel(p) + k * step,
                                   step);
@@ -103,18 +103,18 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
 
 // Of the step before t, whose h W_hh multiplied at t.
 template <class Cell, class T>
-__attribute__((noinline)) TapeRow<T> BackwardScan<Cell, T>::tape_row(const Places<T>& places,
-                                                                     Index t, Index row) const {
+__attribute__((noinline)) void BackwardScan<Cell, T>::point(TapeRow<T>& to, const Places<T>& places,
+                                                            Index t, Index row) const {
   const bool starts = places.starts(t, row);
   const Index before = starts ? 0 : places.index(places.time.before(t), row);
-  return {H_,
-          P_,
-          call_.tape.gates + before * C * H_,
-          call_.tape.h == nullptr ? nullptr : call_.tape.h + before * P_,
-          Cell::has_c ? call_.tape.c + before * H_ : nullptr,
-          starts ? call_.in.h0 + row * P_ : nullptr,
-          call_.tape.gates + places.index(t, row) * C * H_,
-          mask_.row(row, P_)};
+  to.H = H_;
+  to.P = P_;
+  to.gates = call_.tape.gates + before * C * H_;
+  to.h = call_.tape.h == nullptr ? nullptr : call_.tape.h + before * P_;
+  to.c = Cell::has_c ? call_.tape.c + before * H_ : nullptr;
+  to.h0 = starts ? call_.in.h0 + row * P_ : nullptr;
+  to.next = call_.tape.gates + places.index(t, row) * C * H_;
+  to.mask = mask_.row(row, P_);
 }
 
 template <class Cell, class T>
@@ -203,7 +203,8 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
   }
   accumulate_lines(d.depth, d.width, dp, first, [&](Index k, int v) {
     T c[W];
-    const GradRow<T> row = grad_row(places, lists.step[k], lists.row[k], lists.pair[k]);
+    GradRow<T> row;
+    point(row, places, lists.step[k], lists.row[k], lists.pair[k]);
     pointwise_.fresh_cell(call_.in.variant, 1, &row, unit / W, c, W);
     return load(d.line(k) + v * lanes<T>) * load_line(c, v, d.width);
   });

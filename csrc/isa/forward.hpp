@@ -308,7 +308,7 @@ class ForwardScan {
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     for (Index i = 0; i < n; ++i) {
       const Index row = places.rows.row(rows.first + i);
-      lists.row[i] = step_row<save>(places, t, row);
+      point<save>(lists.row[i], places, t, row);
       if (fused_) {
         if (call_.in.tokens == nullptr) lists.a[i] = call_.in.x + places.index(t, row) * I_;
       } else {
@@ -369,13 +369,15 @@ class ForwardScan {
   template <bool save>
   static void expect_writes(const StepRow<T>& row, Range units);
 
+  // In place, as in all of the scans: compilers copy a row two fields at a time, and a load of two fields that
+  // were stored one by one waits until both have left the store buffer.
   template <bool save>
-  PYRNN_INLINE StepRow<T> step_row(const Places<T>& places, Index t, Index row) const;
+  PYRNN_INLINE void point(StepRow<T>& to, const Places<T>& places, Index t, Index row) const;
 
   // What a variant needs. While some workers read what W_hh sees of h_{t-1}, or a full peephole of c_{t-1},
   // others write those of step t.
   template <bool save>
-  void choose(const Places<T>& places, Index t, Index row, StepRow<T>& result) const;
+  void choose(StepRow<T>& to, const Places<T>& places, Index t, Index row) const;
 
   template <bool save>
   void finish(const Share& share, const Places<T>& places) const;

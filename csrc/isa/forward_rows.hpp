@@ -58,52 +58,51 @@ void ForwardScan<Cell, T, Operand>::zero_padding(const Worker& worker, const Sha
 
 template <class Cell, class T, class Operand>
 template <bool save>
-PYRNN_INLINE StepRow<T> ForwardScan<Cell, T, Operand>::step_row(const Places<T>& places, Index t,
-                                                                Index row) const {
+PYRNN_INLINE void ForwardScan<Cell, T, Operand>::point(StepRow<T>& to, const Places<T>& places,
+                                                       Index t, Index row) const {
   const Index at = places.index(t, row);
-  StepRow<T> result{};
-  result.H = H_;
-  result.h_prev = places.before(call_.y, call_.in.h0, P_, t, row);
-  result.h = call_.y + at * P_;
-  result.u = result.h;
-  if constexpr (save) result.gates = call_.tape.gates + at * C * H_;
+  to = {};
+  to.H = H_;
+  to.h_prev = places.before(call_.y, call_.in.h0, P_, t, row);
+  to.h = call_.y + at * P_;
+  to.u = to.h;
+  if constexpr (save) to.gates = call_.tape.gates + at * C * H_;
   if constexpr (Cell::has_c) {
     if constexpr (save) {
-      result.c_prev = places.before(call_.tape.c, call_.in.c0, H_, t, row);
-      result.c = call_.tape.c + at * H_;
+      to.c_prev = places.before(call_.tape.c, call_.in.c0, H_, t, row);
+      to.c = call_.tape.c + at * H_;
     } else {
-      result.c = call_.c_n + row * H_;
-      result.c_prev = result.c;
+      to.c = call_.c_n + row * H_;
+      to.c_prev = to.c;
     }
   }
   if constexpr (save) {
-    if (Cell::tapes_h || call_.tape.h != nullptr) result.tape_h = call_.tape.h + at * P_;
+    if (Cell::tapes_h || call_.tape.h != nullptr) to.tape_h = call_.tape.h + at * P_;
   }
-  result.operand = result.h_prev;
-  if (!call_.in.variant.plain) choose<save>(places, t, row, result);
-  if constexpr (Cell::phases > 1) result.reset_h = reset_h_ + row * H_;
-  return result;
+  to.operand = to.h_prev;
+  if (!call_.in.variant.plain) choose<save>(to, places, t, row);
+  if constexpr (Cell::phases > 1) to.reset_h = reset_h_ + row * H_;
 }
 
 template <class Cell, class T, class Operand>
 template <bool save>
-void ForwardScan<Cell, T, Operand>::choose(const Places<T>& places, Index t, Index row,
-                                           StepRow<T>& result) const {
-  result.kept_h = zoneout_.of_h(row);
-  result.kept_c = zoneout_.of_c(row);
+void ForwardScan<Cell, T, Operand>::choose(StepRow<T>& to, const Places<T>& places, Index t,
+                                           Index row) const {
+  to.kept_h = zoneout_.of_h(row);
+  to.kept_c = zoneout_.of_c(row);
   const Index before = places.time.before(t);
-  if (phases_.projects) result.u = u_ + row * H_;
+  if (phases_.projects) to.u = u_ + row * H_;
   if (phases_.full) {
-    result.fresh = fresh_ + row * H_;
+    to.fresh = fresh_ + row * H_;
     if constexpr (!save) {
-      result.c_prev = (places.starts(t, row) ? call_.in.c0 : cells_[before & 1]) + row * H_;
-      result.c = cells_[t & 1] + row * H_;
+      to.c_prev = (places.starts(t, row) ? call_.in.c0 : cells_[before & 1]) + row * H_;
+      to.c = cells_[t & 1] + row * H_;
     }
   }
   if (mask_.values == nullptr) return;
-  result.mask = mask_.row(row, P_);
-  result.operand = masked_h_[places.starts(t, row) ? 0 : 1 + (before & 1)] + row * P_;
-  result.masked_h = masked_h_[1 + (t & 1)] + row * P_;
+  to.mask = mask_.row(row, P_);
+  to.operand = masked_h_[places.starts(t, row) ? 0 : 1 + (before & 1)] + row * P_;
+  to.masked_h = masked_h_[1 + (t & 1)] + row * P_;
 }
 
 template <class Cell, class T, class Operand>

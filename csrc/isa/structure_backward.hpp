@@ -231,7 +231,7 @@ struct StructureBackward {
     }
   }
 
-  // Lines of operands in a worker's panels of H units; row(k): the GradRow of pair k.
+  // Lines of operands in a worker's panels of H units; row(to, k) makes the GradRow of pair k.
   template <class Row>
   void pack_operands(const Pointwise<T>& functions, Index K, Range panels, Row row) const {
     const auto pack_lines = [&](T* data, auto lines) {
@@ -239,7 +239,7 @@ struct StructureBackward {
       GradRow<T> rows[Pointwise<T>::rows_at_once];
       for (Index k = 0; k < K; k += Pointwise<T>::rows_at_once) {
         const Index n = min(K - k, Pointwise<T>::rows_at_once);
-        for (Index i = 0; i < n; ++i) rows[i] = row(k + i);
+        for (Index i = 0; i < n; ++i) row(rows[i], k + i);
         for (Index p = panels.first; p < panels.last; ++p) {
           const Index step = b.line_step(p);
           lines(call->in.variant, n, rows, p, b.panel(p) + k * step, step);
