@@ -95,32 +95,32 @@ PYRNN_INLINE void load_sums(Vec<T> (&sum)[R][N], const RowPointers<T>& rows, con
   }
 }
 
-// Pointers first: after a store compilers would read each of them again.
+// Whole panels are the usual case: pointers come first there, since after a store compilers read each of them again.
 template <bool whole, int R, int N, int first, class T>
 PYRNN_INLINE void store_sums(const Vec<T> (&sum)[R][N], const RowPointers<T>& rows,
                              const Strip<T>& b, Index at) {
   constexpr int V = panel_vectors, panels = (first + N - 1) / V + 1;
-  Index column[panels];
-  int width[panels];
-#pragma GCC unroll 4
-  for (int j = 0; j < panels; ++j) {
-    column[j] = b.column[at + j];
-    width[j] = b.width[at + j];
-  }
-  T* c[R];
+  const auto for_sums = [&](auto f) {
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) c[r] = rows.c[r];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = first; v < first + N; ++v) {
-      T* const to = c[r] + column[v / V];
-      if constexpr (whole) {
-        store(to + v % V * lanes<T>, sum[r][v - first]);
-      } else {
-        store_line(to, v % V, width[v / V], sum[r][v - first]);
-      }
+      for (int v = first; v < first + N; ++v) f(r, v);
     }
+  };
+  if constexpr (whole) {
+    Index column[panels];
+#pragma GCC unroll 4
+    for (int j = 0; j < panels; ++j) column[j] = b.column[at + j];
+    T* c[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) c[r] = rows.c[r];
+    for_sums([&](int r, int v) __attribute__((always_inline)) {
+      store(c[r] + column[v / V] + v % V * lanes<T>, sum[r][v - first]);
+    });
+  } else {
+    for_sums([&](int r, int v) __attribute__((always_inline)) {
+      store_line(rows.c[r] + b.column[at + v / V], v % V, b.width[at + v / V], sum[r][v - first]);
+    });
   }
 }
 
