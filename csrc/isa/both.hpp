@@ -49,6 +49,7 @@ PYRNN_INLINE void tile_both(const T* const* x, Lines<T> w_ih, Index I, const T* 
   add_lines<R, M, first, T>(sum, a, 1, w_ih, I, next_ih, [](int v) { return v; });
   add_lines<R, M, first, T>(sum, b, 1, w_hh, H, next_hh,
                             [](int v) { return apart && v >= M - V ? v + V : v; });
+  // All pointers before the first store, as in store_sums.
   T* c[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) c[r] = sums[r] + column + start;

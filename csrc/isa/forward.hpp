@@ -369,8 +369,7 @@ class ForwardScan {
   template <bool save>
   static void expect_writes(const StepRow<T>& row, Range units);
 
-  // In place, as in all of the scans: compilers copy a row two fields at a time, and a load of two fields that
-  // were stored one by one waits until both have left the store buffer.
+  // In place and field by field, here and on the way back: point in step.hpp says why.
   template <bool save>
   PYRNN_INLINE void point(StepRow<T>& to, const Places<T>& places, Index t, Index row) const;
 
