@@ -6,11 +6,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bind_arrays.hpp"
@@ -29,7 +31,7 @@ std::string text(const Part&... part) {
 
 // One axis: how the message writes it, and the size it must have (-1: any).
 struct Axis {
-  std::string symbol;
+  std::string_view symbol;
   Index size = -1;
 };
 
@@ -57,22 +59,32 @@ inline py::array as_array(const char* name, const py::object& object) {
   return py::reinterpret_borrow<py::array>(object);
 }
 
-inline void check_shape(const char* name, const py::array& array, const std::vector<Axis>& axes) {
+inline void check_shape(const char* name, const py::array& array,
+                        std::initializer_list<Axis> axes) {
   bool same = array.ndim() == static_cast<Index>(axes.size());
-  for (std::size_t i = 0; same && i < axes.size(); ++i) {
-    same = axes[i].size < 0 || array.shape(static_cast<Index>(i)) == axes[i].size;
+  const Index* shape = array.shape();
+  for (auto axis = axes.begin(); same && axis != axes.end(); ++axis, ++shape) {
+    same = axis->size < 0 || *shape == axis->size;
   }
   if (same) return;
   std::vector<std::string> symbols, sizes;
-  bool known = true;
   for (const Axis& axis : axes) {
-    symbols.push_back(axis.symbol);
-    known = known && axis.size >= 0;
-    sizes.push_back(axis.size < 0 ? axis.symbol : std::to_string(axis.size));
+    symbols.emplace_back(axis.symbol);
+    sizes.push_back(axis.size < 0 ? symbols.back() : std::to_string(axis.size));
   }
   std::string expected = tuple_text(symbols);
   if (tuple_text(sizes) != expected) expected += " = " + tuple_text(sizes);
   throw py::value_error(text(name, ": expected shape ", expected, ", got ", shape_text(array)));
+}
+
+// Of a shape whose sizes say all.
+inline void check_exact_shape(const char* name, const py::array& array,
+                              const std::vector<Index>& sizes) {
+  if (std::equal(sizes.begin(), sizes.end(), array.shape(), array.shape() + array.ndim())) return;
+  std::vector<std::string> parts;
+  for (const Index size : sizes) parts.push_back(std::to_string(size));
+  throw py::value_error(
+      text(name, ": expected shape ", tuple_text(parts), ", got ", shape_text(array)));
 }
 
 inline bool is_float(const py::array& array) {

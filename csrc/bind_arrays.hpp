@@ -45,24 +45,38 @@ inline std::size_t bytes_of(std::size_t bytes, const std::vector<Index>& shape) 
 // Where rows of whole cache lines begin within one, the last of one thread's and the first of another's share it.
 constexpr std::size_t least_aligned = 2048;
 
+// In C order, on NumPy's own memory where `data` is null, else on that of `base`. pybind11's constructor takes twice
+// as long.
+inline py::array array_on(const py::dtype& dtype, const std::vector<Index>& shape,
+                          void* data = nullptr, py::object base = {}) {
+  const auto& api = py::detail::npy_api::get();
+  const int flags = data == nullptr ? 0 : py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  auto made = py::reinterpret_steal<py::array>(api.PyArray_NewFromDescr_(
+      api.PyArray_Type_, py::object(dtype).release().ptr(), static_cast<int>(shape.size()),
+      shape.data(), nullptr, data, flags, nullptr));
+  if (!made) throw py::error_already_set();
+  if (base) api.PyArray_SetBaseObject_(made.ptr(), base.release().ptr());
+  return made;
+}
+
 // Uninitialised; but for a few values it starts on a cache line, and a large one is on recycled memory.
 inline py::array new_array(const py::dtype& dtype, const std::vector<Index>& shape) {
   const std::size_t bytes = bytes_of(static_cast<std::size_t>(dtype.itemsize()), shape);
-  if (bytes < least_aligned) return py::array(dtype, shape);
+  if (bytes < least_aligned) return array_on(dtype, shape);
   if (bytes < recycled::least) {
     constexpr std::size_t line = 64;
     py::array_t<unsigned char> room(static_cast<Index>(bytes + line));
-    const std::size_t past = reinterpret_cast<std::uintptr_t>(room.data()) % line;
-    return py::array(dtype, shape, room.data() + (line - past) % line, room);
+    unsigned char* const start = room.mutable_data();
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(start) % line;
+    return array_on(dtype, shape, start + (line - past) % line, std::move(room));
   }
   auto memory = std::make_unique<RecycledMemory>(bytes);
-  const void* const data = memory->data();
-  return py::array(dtype, shape, data, py::cast(std::move(memory)));
+  void* const data = memory->data();
+  return array_on(dtype, shape, data, py::cast(std::move(memory)));
 }
 
 template <class T>
 py::array_t<T> new_array(const std::vector<Index>& shape) {
-  if (bytes_of(sizeof(T), shape) < least_aligned) return py::array_t<T>(shape);
   return py::reinterpret_steal<py::array_t<T>>(new_array(py::dtype::of<T>(), shape).release());
 }
 

@@ -31,6 +31,11 @@ py::tuple backward(const std::string& name, Checked c, const py::tuple& saved, b
   });
 }
 
+// Of what may be None, about which a cast asks every other module first.
+KeptWeights* kept_of(const py::object& given) {
+  return given.is_none() ? nullptr : given.cast<KeptWeights*>();
+}
+
 // Runs passes side by side; their results, in order.
 template <class Pass, class Cell, class Kernel>
 py::list run_passes(const Cell& cell, Kernel kernel, const std::vector<Pass>& passes,
@@ -73,7 +78,7 @@ py::list forward_side_by_side(const std::string& name, const std::vector<py::tup
             text("w_ih: expected the dtype of the first pass, got ", dtype_text(c.w_ih)));
       }
       passes.emplace_back(kernels, std::move(c), argument(k, 8).template cast<bool>(), save);
-      kept.push_back(argument(k, 9).template cast<KeptWeights*>());
+      kept.push_back(kept_of(argument(k, 9)));
     }
     return run_passes(kernels, kernels.forward, passes, kept, chained);
   });
@@ -106,7 +111,7 @@ py::list backward_side_by_side(const std::string& name, const std::vector<py::tu
                                          argument(k, 4), argument(k, 5), argument(k, 6));
       passes.emplace_back(kernels, std::move(c), argument(k, 1),
                           argument(k, 2).template cast<bool>(), std::move(incoming));
-      kept.push_back(argument(k, 7).template cast<KeptWeights*>());
+      kept.push_back(kept_of(argument(k, 7)));
     }
     return run_passes(kernels, kernels.backward, passes, kept, chained);
   });
@@ -149,9 +154,9 @@ void bind_cells(py::module_& m) {
   });
   m.def("forward", [](const std::string& name, Object x, Object h0, Object c0, Object w_ih,
                       Object w_hh, Object b_ih, Object b_hh, Object lengths, Object variant,
-                      bool reverse, bool save, KeptWeights* kept) {
+                      bool reverse, bool save, Object kept) {
     Checked c = check(find_cell<float>(name), x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, variant);
-    return forward(name, std::move(c), reverse, save, py::none(), kept);
+    return forward(name, std::move(c), reverse, save, py::none(), kept_of(kept));
   });
   m.def("check_lengths", [](Object lengths, Index seq_len, Index batch_size) -> Maybe {
     if (lengths.is_none()) return std::nullopt;
@@ -168,16 +173,16 @@ void bind_cells(py::module_& m) {
         });
   m.def("backward",
         [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,
-           Object dy, Object dh_n, Object dc_n, Object dcells, KeptWeights* kept) {
+           Object dy, Object dh_n, Object dc_n, Object dcells, Object kept) {
           return backward(name, check_tuple(find_cell<float>(name), inputs), saved, reverse, dy,
-                          dh_n, dc_n, dcells, py::none(), kept);
+                          dh_n, dc_n, dcells, py::none(), kept_of(kept));
         });
   // Steps [start, start + T) of sequences of the given lengths; y and gradients go where they belong in
   // the arrays of the whole pass.
   m.def("forward_chunk", [](const std::string& name, const py::tuple& inputs, bool reverse,
-                            bool save, Index start, Object y, KeptWeights* kept) {
+                            bool save, Index start, Object y, Object kept) {
     const Checked c = check_tuple(find_cell<float>(name), inputs, check_start(start));
-    return forward(name, c, reverse, save, y, kept);
+    return forward(name, c, reverse, save, y, kept_of(kept));
   });
   m.def("backward_chunk",
         [](const std::string& name, const py::tuple& inputs, const py::tuple& saved, bool reverse,

@@ -9,7 +9,7 @@ namespace {
 using Array = py::array;
 
 void check_like(const char* name, const Array& array, const Array& like,
-                const std::vector<Axis>& axes) {
+                std::initializer_list<Axis> axes) {
   if (!is_float(array) || array.itemsize() != like.itemsize()) {
     throw py::type_error(
         text(name, ": expected ", dtype_text(like), " like weight, got ", dtype_text(array)));

@@ -22,7 +22,7 @@ struct Checked {
   Index first_step;  // of the whole pass
 };
 
-inline std::string gate_rows(int gates) { return gates == 1 ? "H" : text(gates, "·H"); }
+inline std::string gate_rows(int gates) { return gates == 1 ? "H" : std::to_string(gates) + "·H"; }
 
 inline Array check_float(const char* name, const Array& array, const char* like_name,
                          const Array& like) {
@@ -87,26 +87,29 @@ inline Checked check(const CellKernels<float>& cell, const py::object& x_, const
   const auto native_or_none = [](const Maybe& array) {
     return array ? Maybe(native(*array)) : std::nullopt;
   };
-  Checked checked{};
-  checked.shape = {T, B, I, H};
-  checked.variant = std::move(variant);
-  checked.P = P;
-  checked.first_step = start == whole ? 0 : start;
-  checked.is_float32 = w_ih.itemsize() == 4;
+  Maybe lengths;
+  std::vector<Index> order;
   if (!lengths_.is_none()) {
-    checked.lengths = check_lengths(lengths_, T, B, start);
+    lengths = check_lengths(lengths_, T, B, start);
     // A chunk has the order of the whole pass: the sums of its gradients are then the same chains.
-    checked.order = by_falling_length(*checked.lengths);
-    if (start != whole) checked.lengths = lengths_of_chunk(*checked.lengths, T, start);
+    order = by_falling_length(*lengths);
+    if (start != whole) lengths = lengths_of_chunk(*lengths, T, start);
   }
-  checked.x = tokens ? check_tokens(x, T, B, I, checked.lengths) : native(x);
-  checked.h0 = native(h0);
-  checked.c0 = native_or_none(c0);
-  checked.w_ih = native(w_ih);
-  checked.w_hh = native(w_hh);
-  checked.b_ih = native_or_none(b_ih);
-  checked.b_hh = native_or_none(b_hh);
-  return checked;
+  // Made whole: an array made without arguments is one of NumPy's too.
+  return {{T, B, I, H},
+          w_ih.itemsize() == 4,
+          tokens ? check_tokens(x, T, B, I, lengths) : native(x),
+          native(h0),
+          native_or_none(c0),
+          native(w_ih),
+          native(w_hh),
+          native_or_none(b_ih),
+          native_or_none(b_hh),
+          std::move(lengths),
+          std::move(order),
+          std::move(variant),
+          P,
+          start == whole ? 0 : start};
 }
 
 template <class T>
@@ -139,9 +142,7 @@ template <class T>
 py::array_t<T> check_out(const char* name, const py::object& object,
                          const std::vector<Index>& shape) {
   const Array array = as_array(name, object);
-  std::vector<Axis> axes;
-  for (const Index size : shape) axes.push_back({std::to_string(size), size});
-  check_shape(name, array, axes);
+  check_exact_shape(name, array, shape);
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(array) || !array.writeable()) {
     throw py::value_error(text(name, ": expected a writable, contiguous array of ",
                                dtype_text(py::array_t<T>(0)), ", got ", dtype_text(array)));
@@ -157,11 +158,12 @@ struct ForwardPass {
   // Into `y_`, or a new array where that is None.
   ForwardPass(const CellKernels<T>& cell, Checked checked, bool reverse, bool save,
               const py::object& y_ = py::none())
-      : c(std::move(checked)), h_n(new_array<T>({c.shape.B, c.P})) {
+      : c(std::move(checked)),
+        y(y_.is_none() ? new_array<T>({c.shape.T, c.shape.B, c.P})
+                       : check_out<T>("y", y_, {c.shape.T, c.shape.B, c.P})),
+        h_n(new_array<T>({c.shape.B, c.P})) {
     // Names of their own: in C++17 a lambda does not capture a structured binding.
     const Index seq_len = c.shape.T, batch_size = c.shape.B, hidden_size = c.shape.H;
-    const std::vector<Index> all{seq_len, batch_size, c.P};
-    y = y_.is_none() ? new_array<T>(all) : check_out<T>("y", y_, all);
     if (cell.has_c) c_n = new_array<T>({batch_size, hidden_size});
     if (save) {
       const auto taped = [&](Index columns) {
@@ -211,7 +213,7 @@ inline Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B,
                                const Array& like, const py::object& dy_, const py::object& dh_n_,
                                const py::object& dc_n_, const py::object& dcells_ = py::none()) {
   const auto one = [&](const char* name, const py::object& object,
-                       const std::vector<Axis>& axes) -> Maybe {
+                       std::initializer_list<Axis> axes) -> Maybe {
     const Maybe array = optional_array(name, object);
     if (!array) return std::nullopt;
     check_float(name, *array, "the tape", like);
@@ -230,11 +232,9 @@ inline Incoming check_incoming(const CellKernels<float>& cell, Index T, Index B,
 }
 
 inline Array check_saved(const char* name, const py::object& object, const Array& like,
-                         std::initializer_list<Index> shape) {
+                         const std::vector<Index>& shape) {
   const Array array = check_float(name, as_array(name, object), "the tape", like);
-  std::vector<Axis> axes;
-  for (const Index size : shape) axes.push_back({std::to_string(size), size});
-  check_shape(name, array, axes);
+  check_exact_shape(name, array, shape);
   return native(array);
 }
 
@@ -255,14 +255,13 @@ struct Outgoing {
 template <class T>
 Outgoing<T> new_outgoing(const CellKernels<T>& cell, const Checked& c) {
   const Index rows = cell.gates * c.shape.H;
-  using Sizes = std::vector<Index>;
   Outgoing<T> out{{},   new_array<T>({rows, c.shape.I}), new_array<T>({rows, c.P}), {}, {}, {},
                   false};
   if (!is_integer(c.x)) out.dx = new_array<T>({c.shape.T, c.shape.B, c.shape.I});
-  if (c.b_ih) out.db_ih.emplace(Sizes{rows});
-  if (c.b_hh) out.db_hh.emplace(Sizes{rows});
+  if (c.b_ih) out.db_ih = new_array<T>({rows});
+  if (c.b_hh) out.db_hh = new_array<T>({rows});
   for (std::size_t i = 0; i < variant_arrays; ++i) {
-    if (const Maybe& array = c.variant.arrays[i]) out.dvariant[i].emplace(shape_of(*array));
+    if (const Maybe& array = c.variant.arrays[i]) out.dvariant[i] = new_array<T>(shape_of(*array));
   }
   return out;
 }
@@ -308,8 +307,6 @@ inline Index check_start(Index start) {
 // One backward pass, as ForwardPass.
 template <class T>
 struct BackwardPass {
-  using Sizes = std::vector<Index>;
-
   // Into the arrays of a longer pass, or new ones where `into` is None.
   BackwardPass(const CellKernels<T>& cell, Checked checked, const py::tuple& saved, bool reverse,
                Incoming given, const py::object& into = py::none())
@@ -317,7 +314,7 @@ struct BackwardPass {
         incoming(std::move(given)),
         out(into.is_none() ? new_outgoing(cell, c)
                            : check_outgoing(cell, c, py::reinterpret_borrow<py::tuple>(into))),
-        dh0(Sizes{c.shape.B, c.P}) {
+        dh0(new_array<T>({c.shape.B, c.P})) {
     const Index seq_len = c.shape.T, batch_size = c.shape.B, hidden_size = c.shape.H;
     gates = check_saved("tape.gates", saved[0], c.w_hh,
                         {seq_len, batch_size, cell.columns * hidden_size});
@@ -326,7 +323,7 @@ struct BackwardPass {
     }
     if (cell.has_c) {
       tape_c = check_saved("tape.c", saved[2], c.w_hh, {seq_len, batch_size, hidden_size});
-      dc0.emplace(Sizes{batch_size, hidden_size});
+      dc0 = new_array<T>({batch_size, hidden_size});
     }
     if (c.variant.has(ln_ih_weight)) {
       const Index sums = cell.gates * hidden_size;
@@ -361,9 +358,12 @@ struct BackwardPass {
   }
 
   [[nodiscard]] py::tuple result() const {
-    const auto& d = out.dvariant;
-    return py::make_tuple(out.dx, dh0, dc0, out.dw_ih, out.dw_hh, out.db_ih, out.db_hh, d[0], d[1],
-                          d[2], d[3], d[4], d[5], d[6], d[7]);
+    py::dict of_variant;
+    for (std::size_t i = 0; i < variant_arrays; ++i) {
+      if (!out.dvariant[i]) continue;
+      of_variant[(std::string("d") + variant_array_names[i]).c_str()] = *out.dvariant[i];
+    }
+    return py::make_tuple(out.dx, dh0, dc0, out.dw_ih, out.dw_hh, out.db_ih, out.db_hh, of_variant);
   }
 
   Checked c;

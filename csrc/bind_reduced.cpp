@@ -8,7 +8,7 @@
 namespace pyrnn {
 namespace {
 
-void check_float32(const char* name, const py::array& array, const std::vector<Axis>& axes) {
+void check_float32(const char* name, const py::array& array, std::initializer_list<Axis> axes) {
   if (!is_float(array) || array.itemsize() != sizeof(float)) {
     throw py::type_error(text(name, ": expected float32, got ", dtype_text(array)));
   }

@@ -100,7 +100,8 @@ inline CheckedVariant check_variant(const CellKernels<float>& cell, const py::ob
     }
     if (i == w_peephole) {
       if (!cell.has_c) throw py::value_error("w_peephole: the cell has no c");
-      const Axis gates{std::to_string(peepholes), peepholes};
+      const std::string count = std::to_string(peepholes);
+      const Axis gates{count, peepholes};
       if (array.ndim() == 3) {
         check_shape(name, array, {gates, units, units});
       } else {

@@ -14,8 +14,10 @@ _Inputs = tuple[_Array, _Array, _Optional, _Array, _Array, _Optional, _Optional,
 _Variant = tuple[Any, ...] | None
 # the inputs and a variant
 _Call = tuple[Any, ...]
-# dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh and those of the variant's arrays
-_Gradients = tuple[Any, ...]
+# dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh and {"dw_hr": ...} of the variant's arrays
+_Gradients = tuple[
+    _Optional, _Array, _Optional, _Array, _Array, _Optional, _Optional, dict[str, _Array]
+]
 # gates, h, c, norm_ih, norm_hh, rstd
 _Saved = tuple[_Array, _Optional, _Optional, _Optional, _Optional, _Optional]
 

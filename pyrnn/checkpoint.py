@@ -86,11 +86,11 @@ def backward(
             inputs, saved = runs.pop()
             k = len(runs)
             below = np.empty_like(inputs[0]) if k > 0 else None if dx is None else dx[start:stop]
-            _, *dstate = _core.backward_chunk(
+            _, dh, dc, *_ = _core.backward_chunk(
                 tape.cell, inputs, saved, tape.reverse, above, *dstates[k], of_cells, start,
                 (below, *sums[k]),
             )  # fmt: skip
-            dstates[k] = (dstate[0], dstate[1])
+            dstates[k] = dh, dc
             above, of_cells = below, None
     return dx, dstates, sums  # type: ignore[return-value]
 

@@ -22,7 +22,6 @@ __all__ = [
     "Results",
     "backward",
     "forward",
-    "gradients",
     "new_tape",
     "tape_inputs",
     "tape_saved",
@@ -105,20 +104,16 @@ def backward(
         from .reference.scan import scan_backward
 
         return scan_backward(tape, dy, dh_n, dc_n, dcells)
+    made: tuple[Any, ...]
     if isinstance(tape, CheckpointTape):
         dx, ((dh0, dc0),), (sums,) = chunks.backward(tape, dy, [(dh_n, dc_n)], dcells)
-        return gradients((dx, dh0, dc0, *sums), tape.variants[0] if tape.variants else None)
-    made = _core.backward(
-        tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, dcells, kept
-    )
-    return gradients(made, tape.variant)
-
-
-def gradients(made: tuple[Any, ...], variant: Variant | None) -> Gradients:
-    """From the tuple of the compiled module."""
-    dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, *others = made
-    of_variant = {} if variant is None else named_gradients(others)
-    return Gradients(dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, of_variant)
+        made = dx, dh0, dc0, *sums[:4], named_gradients(sums[4:])
+    else:
+        made = _core.backward(
+            tape.cell, tape_inputs(tape), tape_saved(tape), tape.reverse, dy, dh_n, dc_n, dcells,
+            kept,
+        )  # fmt: skip
+    return Gradients(*made)
 
 
 def new_tape(
@@ -133,11 +128,12 @@ def new_tape(
     tape = object.__new__(Tape)
     x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths = inputs
     gates, h, c, norm_ih, norm_hh, rstd = saved
-    vars(tape).update(
-        cell=cell, x=x, h0=h0, c0=c0, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, lengths=lengths,
-        reverse=reverse, gates=gates, h=h, c=c, variant=variant, norm_ih=norm_ih, norm_hh=norm_hh,
-        rstd=rstd,
-    )  # fmt: skip
+    fields = {
+        "cell": cell, "x": x, "h0": h0, "c0": c0, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih,
+        "b_hh": b_hh, "lengths": lengths, "reverse": reverse, "gates": gates, "h": h, "c": c,
+        "variant": variant, "norm_ih": norm_ih, "norm_hh": norm_hh, "rstd": rstd,
+    }  # fmt: skip
+    object.__setattr__(tape, "__dict__", fields)
     return tape
 
 

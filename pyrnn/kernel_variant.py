@@ -20,6 +20,15 @@ _arrays_of = attrgetter(*VARIANT_ARRAYS)
 def kernel_variant(variant: Variant | None) -> tuple[Any, ...] | None:
     if variant is None:
         return None
+    # Made once: both passes of a step ask for it.
+    kept: dict[str, Any] = vars(variant)
+    made: tuple[Any, ...] | None = kept.get("_for_kernels")
+    if made is None:
+        made = kept["_for_kernels"] = _made(variant)
+    return made
+
+
+def _made(variant: Variant) -> tuple[Any, ...]:
     return (
         (_KINDS[variant.activation[0]], *variant.activation[1:]),
         (_KINDS[variant.gate_activation[0]], *variant.gate_activation[1:]),
@@ -47,7 +56,7 @@ def with_arrays(
     # Every call that draws masks takes this way; dataclasses.replace takes five times as long.
     made = object.__new__(Variant)
     vars(made).update(vars(variant))
-    vars(made).update(arrays, key=key)
+    vars(made).update(arrays, key=key, _for_kernels=None)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,25 +24,33 @@ class Stacked:
     dtype: np.dtype[Any]
     # Names of the cell's states.
     _states: tuple[str, ...] = ("h",)
+    # As last asked for.
+    _zeros_before: list[Array] | None = None
 
-    @property
+    @cached_property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
 
-    @property
+    @cached_property
     def _parts(self) -> int:
         """L*S: layer 0 forward, layer 0 reverse, layer 1 forward, ..."""
         return self.num_layers * self._directions
 
-    @property
+    @cached_property
     def _columns(self) -> int:
         """P: columns of h."""
         return self.proj_size or self.hidden_size
 
     def _zeros(self, batch_size: int) -> list[Array]:
-        """States of 0, one for each of the cell's."""
-        sizes = (self._columns, self.hidden_size)[: len(self._states)]
-        return [np.zeros((batch_size, size), self.dtype) for size in sizes]
+        """States of 0, one for each of the cell's, which nothing may write to."""
+        zeros = self._zeros_before
+        if zeros is None or len(zeros[0]) != batch_size:
+            sizes = (self._columns, self.hidden_size)[: len(self._states)]
+            zeros = [np.zeros((batch_size, size), self.dtype) for size in sizes]
+            for array in zeros:
+                array.flags.writeable = False
+            self._zeros_before = zeros
+        return zeros
 
     def _checked_input(self, x: Array) -> tuple[Array, str]:
         """x as (T, B, I) or (T, B), and how it was laid out."""
@@ -106,7 +115,7 @@ class Stacked:
         """From states [L*S][state of the cell] of (B, H) to what the caller sees."""
         if len(parts) == 1:
             # Not array[None], whose stride of 0 keeps others from taking the memory over.
-            joined = [array.reshape(1, *array.shape) for array in parts[0]]
+            joined = [array.reshape((1, *array.shape)) for array in parts[0]]
         else:
             joined = [np.stack(arrays) for arrays in zip(*parts, strict=True)]
         if layout == "T":

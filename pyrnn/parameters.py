@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from .checks import Array
 
 # Kind of parameter -> name of the array in the operations.
 ARRAYS = {
@@ -25,18 +29,31 @@ PLAIN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 class PartNames:
     """Names of the parameters of one layer in one direction, by what takes and what gives them.
 
-    ``kinds``: kind of parameter -> its name; ``plain``: of PLAIN's kinds, None where there is none;
-    ``arrays``: (array of a variant, name); ``gradients``: (name, gradient).
+    ``kinds``: kind of parameter -> its name; ``plain``: names of those of PLAIN's kinds;
+    ``arrays``: (array of a variant, name).
     """
 
-    __slots__ = ("arrays", "gradients", "kinds", "plain")
+    __slots__ = ("_take", "arrays", "kinds", "plain")
 
     def __init__(self, kinds: Iterable[str], suffix: str) -> None:
         self.kinds = {kind: kind + suffix for kind in kinds}
-        self.plain = [self.kinds.get(kind) for kind in PLAIN]
+        self.plain = [self.kinds[kind] for kind in PLAIN if kind in self.kinds]
+        self._take: itemgetter[Any] = itemgetter(*self.plain)
         named = [(ARRAYS[kind], name) for kind, name in self.kinds.items()]
         self.arrays = [(array, name) for array, name in named if name not in self.plain]
-        self.gradients = [(name, "d" + array) for array, name in named]
+
+    def weights(self, params: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        """Of PLAIN's kinds; no biases are None."""
+        found: tuple[Array, ...] = self._take(params)
+        return found if len(found) == len(PLAIN) else (*found, None, None)
+
+
+def merged(of_parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Gradients of all parts by the names of the parameters, in their order."""
+    first, *others = of_parts
+    for of_part in others:
+        first |= of_part
+    return first
 
 
 def parameter_names(layer: int, reverse: bool, bias: bool) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from .dispatch import (
     Results,
     backward,
     forward,
-    gradients,
     new_tape,
     tape_inputs,
     tape_saved,
@@ -91,7 +90,7 @@ def backward_passes(passes: Sequence[PassBack], chained: bool) -> list[Gradients
         for one, tape in zip(passes, tapes, strict=True)
     ]  # fmt: skip
     made = _core.backward_side_by_side(tapes[0].cell, arguments, chained)
-    return [gradients(of_one, tape.variant) for of_one, tape in zip(made, tapes, strict=True)]
+    return [Gradients(*of_one) for of_one in made]
 
 
 def side_by_side(ys: Sequence[Array]) -> Array:

@@ -24,7 +24,7 @@ from .kernel_variant import named_gradients, with_arrays
 from .layer_tape import LayerGrads, LayerTape, State
 from .layout import Stacked, checked_lengths, from_time_major
 from .module import Module
-from .parameters import PartNames, parameter_shapes
+from .parameters import PartNames, merged, parameter_shapes
 from .passes import Pass, PassBack, backward_passes, forward_passes, side_by_side
 from .tape import Array, CheckpointTape, LayerInputs, Tape
 from .variants import NONLINEARITIES, NUM_GATES, TANH, Variant, variant_of
@@ -77,6 +77,7 @@ class Recurrent(Module, Stacked, Generic[State]):
         sizes = self.hidden_size, self._columns
         self._kernel, self._inferring = variant_of(self._family, sizes, self.dtype, **keywords)
         _, self._training = variant_of(self._family, sizes, self.dtype, **keywords, key=(0, 0, 0))
+        self._without_options = Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
         self._rows = list(range(self._parts))
         count = self._directions
         self._layers = [self._rows[k : k + count] for k in self._rows[::count]]
@@ -213,7 +214,7 @@ class Recurrent(Module, Stacked, Generic[State]):
                 return self._backward_in_chunks(of_stack, dabove, dlast, layout)
             tapes = tuple(chunks.unstacked(of_stack))
         dfirst: list[Any] = [None] * len(tapes)
-        dparams: dict[str, Array] = {}
+        dparams: list[dict[str, Array]] = [{}] * len(tapes)
         for group in reversed(self._groups(dropout is not None)):
             backwards = group if count == 2 else group[::-1]
             passes = []
@@ -230,7 +231,7 @@ class Recurrent(Module, Stacked, Generic[State]):
             dx: Array | None = None
             for k, g in zip(backwards, backward_passes(passes, count == 1), strict=True):
                 dfirst[k] = (g.dh0, g.dc0)[: len(dlast)]
-                dparams |= self._named(k, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, g.of_variant)
+                dparams[k] = self._named(k, g.dw_ih, g.dw_hh, g.db_ih, g.db_hh, g.of_variant)
                 if count == 1 or k % 2 == 0:
                     dx = g.dx
                 elif dx is not None:
@@ -241,7 +242,7 @@ class Recurrent(Module, Stacked, Generic[State]):
                 dx = drop(dx, layer, *dropout)
             dabove = dx
         return LayerGrads(
-            {name: dparams[name] for name in self.params},
+            merged(dparams),
             None if dabove is None else from_time_major(dabove, layout),
             self._join(dfirst, layout),
         )
@@ -254,12 +255,12 @@ class Recurrent(Module, Stacked, Generic[State]):
             for k in range(self.num_layers)
         ]
         dx, dfirst, sums = chunks.backward(tape, dy, of_layers)
-        dparams: dict[str, Array] = {}
+        dparams = []
         for k, of_layer in enumerate(sums):
             dw_ih, dw_hh, db_ih, db_hh, *others = of_layer
-            dparams |= self._named(k, dw_ih, dw_hh, db_ih, db_hh, named_gradients(others))
+            dparams.append(self._named(k, dw_ih, dw_hh, db_ih, db_hh, named_gradients(others)))
         return LayerGrads(
-            {name: dparams[name] for name in self.params},
+            merged(dparams),
             None if dx is None else from_time_major(dx, layout),
             self._join([d[: len(dlast)] for d in dfirst], layout),
         )
@@ -309,16 +310,16 @@ class Recurrent(Module, Stacked, Generic[State]):
     def _layer(self, k: int, states: Sequence[Array]) -> LayerInputs:
         """States and the present parameters of part k."""
         h0, c0 = (*states, None)[:2]
-        weights = [None if name is None else self.params[name] for name in self._names[k].plain]
-        return LayerInputs(h0, c0, *weights)  # type: ignore[arg-type]
+        return LayerInputs(h0, c0, *self._names[k].weights(self.params))  # type: ignore[arg-type]
 
     def _variant(self, k: int, seed: int | None) -> Variant | None:
         """What part k has beyond that; with a seed, masks are drawn."""
         base = self._inferring if seed is None else self._training
         names = self._names[k].arrays
-        if base is None and not names:
-            return None
-        base = base or Variant(activation=NONLINEARITIES.get(self._kernel, TANH))
+        if base is None:
+            if not names:
+                return None
+            base = self._without_options
         key = None
         if seed is not None and base.key is not None:
             key = seed, k // self._directions, k % self._directions
@@ -353,8 +354,13 @@ class Recurrent(Module, Stacked, Generic[State]):
         of_variant: dict[str, Array],
     ) -> dict[str, Array]:
         """Gradients of part k by the names of the parameters."""
-        found = {"dw_ih": dw_ih, "dw_hh": dw_hh, "db_ih": db_ih, "db_hh": db_hh, **of_variant}
-        return {name: cast(Array, found[field]) for name, field in self._names[k].gradients}
+        names = self._names[k]
+        # Without biases there are two names.
+        found: Any = zip(names.plain, (dw_ih, dw_hh, db_ih, db_hh), strict=False)
+        named: dict[str, Array] = dict(found)
+        for field, name in names.arrays:
+            named[name] = of_variant["d" + field]
+        return named
 
     def _run(
         self,
