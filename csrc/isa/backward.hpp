@@ -247,7 +247,11 @@ class BackwardScan {
     zoneout_.draw(call_.in, places, t, rows, share.h_panels, share.panels);
     for_rows([&](Index i, Index row, Index k, GradRow<T>& at_row) {
       point(at_row, places, t, row, k);
-      if constexpr (Cell::has_c) left.enter(at_row, rows.first + i);
+      if constexpr (Cell::has_c) {
+        left.enter(at_row, rows.first + i);
+        // Read before all else of the step.
+        if (structure_.phases.projects && at_row.dy != nullptr) expect(at_row.dy, share.h_units);
+      }
     });
     if constexpr (Cell::phases == 1) {
       if (structure_.phases.any()) {

@@ -111,10 +111,11 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
 template <class Cell, class T, class Operand>
 template <bool save>
 PYRNN_INLINE void ForwardScan<Cell, T, Operand>::expect_writes(const StepRow<T>& row, Range units) {
-  expect(row.u, units);
+  // A projection's u stays near; h has fewer columns then, after which the next row's come.
+  expect(row.h, units);
   if constexpr (Cell::has_c) expect(row.c, units);
   if constexpr (save) {
-    if constexpr (Cell::tapes_h) expect(row.tape_h, units);
+    if (Cell::tapes_h || row.tape_h != nullptr) expect(row.tape_h, units);
     for (int c = 0; c < C; ++c) expect(row.gates + c * row.H, units);
   }
 }

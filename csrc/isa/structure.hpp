@@ -164,9 +164,15 @@ struct Structure {
         c[i] = rows[i].h;
       }
       multiply<Base::zero>(n, RowPointers<T>{a, 1, c}, projection, h_panels.first, h_panels.last);
-      const bool h_goes_on = n > 0 && (rows->tape_h != nullptr || rows->masked_h != nullptr);
-      if (variant.zoneout_h > 0 || h_goes_on) {
-        functions.settle(variant, n, rows, units_of<T>(h_panels, P));
+      if (n == 0) return;
+      const Range own = units_of<T>(h_panels, P);
+      if (variant.zoneout_h > 0 || rows->masked_h != nullptr) {
+        functions.settle(variant, n, rows, own);
+      } else if (rows->tape_h != nullptr) {
+        for (Index i = 0; i < n; ++i) {
+          for_lanes<T>(own.first, own.last,
+                       [&](const auto& at) { at.store(rows[i].tape_h, at.load(rows[i].h)); });
+        }
       }
     }
   }

@@ -161,13 +161,18 @@ struct StructureBackward {
 
   // dh_t of a row becomes dh~ and what zoneout kept of it.
   void unsettle(const GradRow<T>& row, Index k, Range h_units) const {
-    const Chosen<T> rule(call->in.variant);
+    const Variant<T>& variant = call->in.variant;
     T* const fresh_h = dh + k * size_of(phases.P);
-    for_lanes<T>(h_units.first, h_units.last, [&](const auto& at) {
-      const Unsettled<T> d = rule.unsettle(at, row);
-      at.store(fresh_h, d.fresh);
-      at.store(row.dh, d.kept);
-    });
+    const auto unsettle_by = [&](const auto& rule) {
+      for_lanes<T>(h_units.first, h_units.last, [&](const auto& at) {
+        const Unsettled<T> d = rule.unsettle(at, row);
+        at.store(fresh_h, d.fresh);
+        at.store(row.dh, d.kept);
+      });
+    };
+    // A row has few units: what no call asks for would cost as much as they do.
+    const bool plain = row.mask == nullptr && !(variant.zoneout_h > 0);
+    plain ? unsettle_by(Plain<T>(variant)) : unsettle_by(Chosen<T>(variant));
   }
 
   // dc~ of a row as the output stage left it, less the part of P_o.
