@@ -74,6 +74,16 @@ def test_one_option_agrees_with_the_reference(
         agree(cell, options, dtype, shape)
 
 
+# The gradients of gates in a block of steps and rows take more than half a megabyte.
+LARGE_WINDOW = (5, 64, 5, 290)
+
+
+@pytest.mark.parametrize(("cell", "options"), SINGLES, ids=label)
+def test_a_large_window_agrees_with_the_reference(cell: str, options: dict[str, Any]) -> None:
+    for lengths in (None, "zeros"):
+        agree(cell, options | {"lengths": lengths}, "float64", LARGE_WINDOW)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("numbers", [(), (0.4, 0.7)], ids=["default", "given"])
 @pytest.mark.parametrize("name", ACTIVATIONS)

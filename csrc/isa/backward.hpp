@@ -39,7 +39,6 @@ class BackwardScan {
     std::int64_t* tokens;          // [K]
     Index* step;                   // [K]
     Index* row;                    // [K]
-    Index* pair;                   // [K] row of the windows
   };
 
   template <class Scan, class Call>
@@ -73,9 +72,13 @@ class BackwardScan {
   double work_of_all() const { return 2 * cost_of_step_ * double(T_); }
   void begin() { carried_ = d_masked_ == nullptr ? call_.dh0 : d_masked_; }
 
-  // Values of a row of gradients of `gates` gates, by panels. One line more keeps the rows of a column
-  // from meeting in the same sets of a cache.
-  Index window_size(int gates) const { return (panels_of<T>(H_) * gates + 1) * W; }
+  // Values of a row of gradients of `gates` gates, by panels.
+  Index window_size(int gates) const { return spread(panels_of<T>(H_) * gates) * W; }
+  // Whether the gradients of weights read the windows where they lie. Out of the second-level cache lines far apart
+  // come one by one: of larger windows they are copied first, those of all gates of a panel at once.
+  bool reads_in_place() const {
+    return block_ * B_ * window_size(G) * Index(sizeof(T)) <= near_bytes;
+  }
   // A call of few rows reads W_ih once, for the gradient of x, and packs it part by part meanwhile: where workers
   // have all rows at hand, and layer norm does not make those in between.
   bool uses_input_once() const {
@@ -139,7 +142,6 @@ class BackwardScan {
     lists_.tokens = carver.take<std::int64_t>(n);
     lists_.step = carver.take<Index>(n);
     lists_.row = carver.take<Index>(n);
-    lists_.pair = carver.take<Index>(n);
     const Index m = plan_.threads * B_;
     pointer_a_ = carver.take<const T*>(m);
     pointer_c_ = carver.take<T*>(m);
@@ -158,7 +160,7 @@ class BackwardScan {
                 lists_.x + own,      lists_.dx + own,
                 lists_.c + own,      lists_.c_prev + own,
                 lists_.tokens + own, lists_.step + own,
-                lists_.row + own,    lists_.pair + own};
+                lists_.row + own};
     for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
 
     if (call_.packed == nullptr) pack(worker);
@@ -178,7 +180,7 @@ class BackwardScan {
         const Index t = time.at(steps, s);
         alive = rows.alive(t, alive);
         const Range some{share.rows.first, clamp(alive, share.rows.first, share.rows.last)};
-        if (!step(worker, share, places, some, t, steps.first, left)) return;
+        if (!step(worker, share, places, some, t, left)) return;
         left.step_back(alive);
       }
       if (!worker.barrier()) return;  // the window is complete
@@ -228,15 +230,15 @@ class BackwardScan {
   }
 
   bool step(Worker& worker, Share& share, const Places<T>& places, Range rows, Index t,
-            Index block_first, const Left<T>& left) const {
+            const Left<T>& left) const {
     const T** const a = pointer_a_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     T** const c = pointer_c_ + (plan_.by_rows ? share.rows.first : B_ * worker.index);
     GradRow<T>* const made = grad_rows_ + (c - pointer_c_);
-    // Calls f(i, row, its pair, GradRow); what f changes of the latter, later passes over the rows see.
+    const Index first_line = left.first_line() + rows.first;
+    // Calls f(i, row, its line in the windows, GradRow); what f changes of the latter, later passes over the rows see.
     const auto for_rows = [&](auto f) {
       for (Index i = 0; i < rows.size(); ++i) {
-        const Index row = places.rows.row(rows.first + i), k = (t - block_first) * B_ + row;
-        f(i, row, k, made[i]);
+        f(i, places.rows.row(rows.first + i), first_line + i, made[i]);
       }
     };
     // The tape of a row comes while the one before it is computed.
@@ -312,7 +314,7 @@ class BackwardScan {
     return true;
   }
 
-  // k: its row of the windows. At each of its callers it would take more room than it is worth.
+  // k: its line in the windows. At each of its callers it would take more room than it is worth.
   __attribute__((noinline)) void point(GradRow<T>& to, const Places<T>& places, Index t, Index row,
                                        Index k) const {
     const Index at = places.index(t, row);
@@ -382,7 +384,10 @@ class BackwardScan {
   // (step, row) pairs of a block: a slice of one line each, 16 KiB, takes half of L1.
   static constexpr Index rows_of_a_block = 256;
   // Those of all gates of a panel of units, and one of its own.
-  Index slices_of_a_thread() const { return G + (Cell::splits || structure_.phases.any() ? 1 : 0); }
+  Index slices_of_a_thread() const {
+    const bool own = Cell::splits || structure_.phases.any();
+    return (reads_in_place() ? 0 : G) + (own ? 1 : 0);
+  }
 
   const Backward<T>& call_;
   const Index T_, B_, I_, H_, P_;
@@ -400,7 +405,7 @@ class BackwardScan {
   const T** room_ = nullptr;          // [threads, K] and where its rows are then
   T* x_ = nullptr;                    // packed x of a block, depth K
   T* operand_[Cell::phases]{};        // packed operands of W_hh of each phase, depth K
-  T* da_x_ = nullptr;                 // [block, B, window_size] gradients of the gates: of W_ih x
+  T* da_x_ = nullptr;                 // [K, window_size] gradients of the gates: of W_ih x
   T* da_h_[Cell::phases]{};           // and of W_hh h, of each phase
   T* d_reset_h_ = nullptr;            // [B, H]
   RecurrentMask<T> mask_;

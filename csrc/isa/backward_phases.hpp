@@ -74,16 +74,15 @@ bool BackwardScan<Cell, T>::structured_step(Worker& worker, Share& share, const 
 template <class Cell, class T>
 bool BackwardScan<Cell, T>::normalise_cells(Worker& worker, Share& share, const Places<T>& places,
                                             Range steps, Index alive) const {
-  Index n = 0;
-  for (Index s = steps.size() - 1; s >= 0; --s) {
+  Index n = 0, line = 0;
+  for (Index s = steps.size() - 1; s >= 0; --s, line += alive) {
     const Index t = places.time.at(steps, s);
     alive = places.rows.alive(t, alive);
     for (Index i = share.rows.first; i < min(alive, share.rows.last); ++i, ++n) {
       if (!plan_.by_rows && n % worker.count != worker.index) continue;
-      const Index row = places.rows.row(i), k = (t - steps.first) * B_ + row;
       GradRow<T> at_row;
-      point(at_row, places, t, row, k);
-      structure_.normalise_cell(pointwise_, at_row, k);
+      point(at_row, places, t, places.rows.row(i), line + i);
+      structure_.normalise_cell(pointwise_, at_row, line + i);
     }
   }
   return share.template meet<T>(plan_, places.rows, H_, P_, worker);

@@ -16,11 +16,10 @@ Index BackwardScan<Cell, T>::list(const Places<T>& places, Range steps, const Li
     alive = places.rows.alive(t, alive);
     for (Index i = 0; i < alive; ++i, ++n) {
       const Index row = places.rows.row(i), at = places.index(t, row);
-      const Index k = (t - steps.first) * B_ + row;
-      lists.da_x[n] = da_x_at(k);
+      lists.da_x[n] = da_x_at(n);
       for_phases<Cell>([&](auto phase_constant) {
         constexpr int phase = decltype(phase_constant)::value;
-        lists.da_h[phase][n] = da_h_at<phase>(k);
+        lists.da_h[phase][n] = da_h_at<phase>(n);
         return true;
       });
       if constexpr (Cell::has_c) {
@@ -31,7 +30,6 @@ Index BackwardScan<Cell, T>::list(const Places<T>& places, Range steps, const Li
       }
       lists.step[n] = t;
       lists.row[n] = row;
-      lists.pair[n] = k;
       if (call_.in.tokens != nullptr) {
         lists.tokens[n] = call_.in.tokens[at];
       } else {
@@ -48,10 +46,10 @@ void BackwardScan<Cell, T>::input_gradient(const Worker& worker, const Places<T>
                                            const Lists& lists, Index K) const {
   const bool norm = structure_.phases.norm;
   const auto place = [&](Index k) { return places.index(lists.step[k], lists.row[k]); };
-  structure_.list(worker.index, lists.pair, K, place);
+  structure_.list(worker.index, K, place);
   const Range own = part(K, worker.index, worker.count);
   for (Index k = own.first; norm && k < own.last; ++k) {
-    structure_.through_input_norm(lists.da_x[k], place(k), lists.pair[k]);
+    structure_.through_input_norm(lists.da_x[k], place(k), k);
   }
   if (call_.dx == nullptr) return;
   const T* const* const rows = norm ? structure_.rows_of(0, worker.index) : lists.da_x;
@@ -71,7 +69,7 @@ void BackwardScan<Cell, T>::pack_operands(const Worker& worker, const Places<T>&
   }
   const Share units = Share::by_units<T>(B_, H_, P_, worker);
   structure_.pack_operands(pointwise_, K, units.panels, [&](GradRow<T>& to, Index k) {
-    point(to, places, lists.step[k], lists.row[k], lists.pair[k]);
+    point(to, places, lists.step[k], lists.row[k], k);
   });
   const Range own = units.h_panels;
   if constexpr (Cell::has_c) left.pad(units.panels);
@@ -138,19 +136,26 @@ template <class Cell, class T>
 void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<T>& places,
                                              const Lists& lists, Index K, bool first) const {
   T* const slices = slices_ + worker.index * slices_of_a_thread() * W * block_ * B_;
-  T* const own_slice = slices + G * W * K;
-  const bool norm = structure_.phases.norm;
+  const bool in_place = reads_in_place(), norm = structure_.phases.norm;
+  T* const own_slice = slices + (in_place ? 0 : G * W * K);
   const auto norm_rows = [&](int which) { return structure_.rows_of(which, worker.index); };
+  // Of a window, `size` values a row.
+  const auto slice_of = [&](const T* window, Index size, const T* const* rows, Index column,
+                            int width) -> Slice<T> {
+    if (in_place) return {window + column, K, width, size};
+    return pack_slice(own_slice, rows, K, column, width);
+  };
   const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
   for (Index i = own.first, packed = i; i < own.last; ++i) {
     const Index panel = i / G, unit = panel * W;
     const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
     const Index row = gate * H_ + unit;  // of the parameters
-    if (i == own.first || gate == 0) {
+    if (!in_place && (i == own.first || gate == 0)) {
       packed = i;
       pack_slices(slices, lists.da_x, K, i * W, min(own.last, (panel + 1) * G) - i);
     }
-    const Slice<T> da{slices + (i - packed) * W * K, K, width};
+    const Slice<T> da = in_place ? Slice<T>{da_x_ + i * W, K, width, window_size(G)}
+                                 : Slice<T>{slices + (i - packed) * W * K, K, width};
     Slice<T> d = da;
     if constexpr (Cell::splits) {
       bias_gradients(d, row, first, {call_.db_ih, call_.dln_ih_bias});
@@ -164,7 +169,7 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
     }
     if (norm) {
       accumulate_products(d, norm_rows(1), row, call_.dln_ih_weight + row, first);
-      d = pack_slice(own_slice, norm_rows(0), K, i * W, width);
+      d = slice_of(structure_.ds_x, window_size(G), norm_rows(0), i * W, width);
     }
     if (call_.in.tokens != nullptr) {
       scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
@@ -176,17 +181,19 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
       constexpr PhaseGates<Cell> gates(phase);
       if (gate < gates.first || gate >= gates.first + gates.count) return true;
       const Index column = (panel * gates.count + gate - gates.first) * W;
-      d = Cell::splits ? pack_slice(own_slice, lists.da_h[phase], K, column, width) : da;
+      d = Cell::splits
+              ? slice_of(da_h_[phase], window_size(gates.count), lists.da_h[phase], column, width)
+              : da;
       if constexpr (Cell::splits) bias_gradients(d, row, first, {call_.db_hh, call_.dln_hh_bias});
       if (norm) {
         accumulate_products(d, norm_rows(3), row, call_.dln_hh_weight + row, first);
-        d = pack_slice(own_slice, norm_rows(2), K, column, width);
+        d = slice_of(structure_.ds_h, window_size(G), norm_rows(2), column, width);
       }
       accumulate_weight(d, operand(operand_[phase], K, P_), call_.dw_hh + row * P_, first);
       return true;
     });
   }
-  structure_.own_gradients(worker.index, worker.count, own_slice, lists.pair, K, first);
+  structure_.own_gradients(worker.index, worker.count, in_place, own_slice, K, first);
 }
 
 template <class Cell, class T>
@@ -204,7 +211,7 @@ void BackwardScan<Cell, T>::peephole_gradient(const Places<T>& places, const Lis
   accumulate_lines(d.depth, d.width, dp, first, [&](Index k, int v) {
     T c[W];
     GradRow<T> row;
-    point(row, places, lists.step[k], lists.row[k], lists.pair[k]);
+    point(row, places, lists.step[k], lists.row[k], k);
     pointwise_.fresh_cell(call_.in.variant, 1, &row, unit / W, c, W);
     return load(d.line(k) + v * lanes<T>) * load_line(c, v, d.width);
   });

@@ -7,15 +7,19 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-// Columns [m, m + width) of d, packed as one panel [K][panel_width].
+// Columns [m, m + width) of d: K lines of panel_width values, `step` apart.
 template <class T>
 struct Slice {
   const T* data;
   Index depth;  // K
   int width;
+  Index step = panel_width<T>;
 
-  PYRNN_INLINE const T* line(Index k) const { return data + k * panel_width<T>; }
+  PYRNN_INLINE const T* line(Index k) const { return data + k * step; }
 };
+
+// Lines of a row: an odd number of them keeps a column's from meeting in the same sets of a cache.
+PYRNN_INLINE Index spread(Index lines) { return lines | 1; }
 
 // `count` slices of whole lines, one after the other: side by side in the rows, they come in together.
 template <class T>
@@ -47,7 +51,7 @@ void accumulate_weight(const Slice<T>& d, const Panels<T>& b, T* dw, bool first)
     a[m] = d.data + m;
     c[m] = dw + m * b.columns;
   }
-  const RowPointers<T> rows{a, panel_width<T>, c};
+  const RowPointers<T> rows{a, d.step, c};
   if (first) {
     multiply<Base::zero>(d.width, rows, b, 0, b.count());
   } else {
@@ -59,7 +63,7 @@ void accumulate_weight(const Slice<T>& d, const Panels<T>& b, T* dw, bool first)
 template <class T>
 void scatter_weight(const Slice<T>& d, const std::int64_t* tokens, Index columns, T* dw) {
   for (Index k = 0; k < d.depth; ++k) {
-    const T* const row = d.data + k * panel_width<T>;
+    const T* const row = d.line(k);
     T* const column = dw + tokens[k];
     for (int m = 0; m < d.width; ++m) column[m * columns] += row[m];
   }

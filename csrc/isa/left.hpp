@@ -22,6 +22,8 @@ class Left {
     row.left = &operand_;
     row.line = (by_next_ ? next_ : own_) + i;
   }
+  // The first line of a step.
+  PYRNN_INLINE Index first_line() const { return own_; }
   // From a step, with so many rows alive, to the one computed before it.
   PYRNN_INLINE void step_back(Index alive) {
     next_ = own_;

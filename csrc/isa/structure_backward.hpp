@@ -50,9 +50,8 @@ struct StructureBackward {
   // Between the stages of the pointwise part there is something to do.
   bool parts() const { return Cell::has_c && phases.parts(); }
 
-  // A line more keeps the rows of a column from meeting in the same sets of a cache.
-  static Index size_of(Index units) { return (panels_of<T>(units) + 1) * W; }
-  Index window_size() const { return (panels_of<T>(phases.H) * G + 1) * W; }
+  static Index size_of(Index units) { return spread(panels_of<T>(units)) * W; }
+  Index window_size() const { return spread(panels_of<T>(phases.H) * G) * W; }
 
   void carve_matrices(Carver& carver) {
     const Index H = phases.H;
@@ -124,7 +123,7 @@ struct StructureBackward {
     clear_part(call->dln_c_bias, H);
   }
 
-  // What a row needs of this; k: its pair of step and row.
+  // What a row needs of this; k: its line in the windows.
   PYRNN_INLINE void enter(GradRow<T>& row, Index k, Index batch_row) const {
     const Index H = phases.H;
     if (du != nullptr) row.du = du + batch_row * H;
@@ -223,15 +222,15 @@ struct StructureBackward {
 
   const T** rows_of(int which, int index) const { return rows_[which] + index * pairs_; }
 
-  // Pairs `pair` [K] of the block, whose values lie at place(k) in the tape.
+  // Pairs of the block, whose values lie at place(k) in the tape.
   template <class Place>
-  void list(int index, const Index* pair, Index K, Place place) const {
+  void list(int index, Index K, Place place) const {
     if (!phases.norm) return;
     for (Index k = 0; k < K; ++k) {
       const Index offset = place(k) * G * phases.H;
-      rows_of(0, index)[k] = ds_x + pair[k] * window_size();
+      rows_of(0, index)[k] = ds_x + k * window_size();
       rows_of(1, index)[k] = call->tape.norm_ih + offset;
-      rows_of(2, index)[k] = ds_h + pair[k] * window_size();
+      rows_of(2, index)[k] = ds_h + k * window_size();
       rows_of(3, index)[k] = call->tape.norm_hh + offset;
     }
   }
@@ -274,23 +273,24 @@ struct StructureBackward {
 
   // dW_hr and the layer norm of c~, in a worker's part; slice: room for K lines. To be called last: it takes
   // the worker's rows.
-  void own_gradients(int index, int count, T* slice, const Index* pair, Index K, bool first) const {
+  void own_gradients(int index, int count, bool in_place, T* slice, Index K, bool first) const {
     const Index H = phases.H, P = phases.P;
     const T** const rows = rows_of(0, index);
     const T** const x = rows_of(1, index);
     if (phases.projects) {
-      for (Index k = 0; k < K; ++k) rows[k] = dh + pair[k] * size_of(P);
+      for (Index k = 0; k < K; ++k) rows[k] = dh + k * size_of(P);
       const Range own = part(panels_of<T>(P), index, count);
       for (Index p = own.first; p < own.last; ++p) {
         const int width = static_cast<int>(min(P - p * W, W));
-        const Slice<T> d = pack_slice(slice, rows, K, p * W, width);
+        const Slice<T> d = in_place ? Slice<T>{dh + p * W, K, width, size_of(P)}
+                                    : pack_slice(slice, rows, K, p * W, width);
         accumulate_weight(d, operand(u, K, H), call->dw_hr + p * W * H, first);
       }
     }
     if (cell_x != nullptr) {
       for (Index k = 0; k < K; ++k) {
-        rows[k] = dn + pair[k] * size_of(H);
-        x[k] = cell_x + pair[k] * size_of(H);
+        rows[k] = dn + k * size_of(H);
+        x[k] = cell_x + k * size_of(H);
       }
       const Range own = part(panels_of<T>(H), index, count);
       for (Index p = own.first; p < own.last; ++p) {
