@@ -2,7 +2,9 @@
 
 FLOPs are those of the products; a variant that has more or fewer of them, such as a projection,
 may take as much longer or shorter. A projection leaves the activations as they are, however: the
-last column adds both up, at the rates of the machine.
+column after that adds both up, at the rates of the machine. The last one asks of the difference
+alone: the time that a variant saves or adds over what the FLOPs it saves or adds take at the rate
+of fused multiply-adds. Of what is saved, 1 is all that these products can have taken.
 """
 
 from __future__ import annotations
@@ -102,18 +104,21 @@ def flops(cell: str, size: int, options: dict[str, Any]) -> float:
     return float(count)
 
 
+def products(cell: str, size: int, options: dict[str, Any], mode: str) -> float:
+    """FLOPs of one step of one row; backward has two products for each of forward."""
+    return (3 if mode == "train" else 1) * 2 * flops(cell, size, options)
+
+
 def work(cell: str, size: int, options: dict[str, Any], mode: str, limits: Limits) -> float:
     """Seconds that one step of one row takes a thread at the rates of products and of activations.
 
-    There is one activation for each gate and for the LSTM's c. Backward has two products for each
-    of forward, and that of c again.
+    There is one activation for each gate and for the LSTM's c, which backward takes again.
     """
-    training = mode == "train"
-    products = (3 if training else 1) * 2 * flops(cell, size, options)
     of_c = cell == "LSTM"
-    activations = size * (gates_of(cell, options) + of_c + (of_c and training))
+    activations = size * (gates_of(cell, options) + of_c + (of_c and mode == "train"))
     rate = limits.fma["float32"] * 1e9 / limits.threads
-    return products / rate + activations * limits.activation["float32"] * 1e-9
+    flops_of_all = products(cell, size, options, mode)
+    return flops_of_all / rate + activations * limits.activation["float32"] * 1e-9
 
 
 def report(threads: int, seconds: float, part: str, folder: Path | None) -> None:
@@ -121,7 +126,8 @@ def report(threads: int, seconds: float, part: str, folder: Path | None) -> None
     machine, limits = introduce(threads)
     pyrnn.set_num_threads(threads)
     print("time of a variant over that of the plain cell, medians of turns one after the other\n")
-    print(table_head(["case", "plain µs", "variant µs", "ratio", "FLOPs", "+ activations"]))
+    titles = ["case", "plain µs", "variant µs", "ratio", "FLOPs", "+ activations", "difference"]
+    print(table_head(titles))
     rows = []
     for cell, variants in _VARIANTS.items():
         for size, batch in _SIZES:
@@ -140,13 +146,16 @@ def report(threads: int, seconds: float, part: str, folder: Path | None) -> None
                     share = flops(cell, size, options) / flops(cell, size, {})
                     bound = of(options) / of({})
                     times = [median(of_one) for of_one in turns]
-                    figures = (ratio, share, bound)
+                    more = products(cell, size, options, mode) - products(cell, size, {}, mode)
+                    takes = more * _STEPS * batch / (limits[-1].fma["float32"] * 1e9)
+                    difference = (ratio - 1) * times[0] / takes if takes else None
+                    figures = (ratio, share, bound, difference)
+                    names = ("ratio", "flops", "with_activations", "difference")
                     rows.append(
-                        {"case": name, "seconds": times}
-                        | dict(zip(("ratio", "flops", "with_activations"), figures, strict=True))
+                        {"case": name, "seconds": times} | dict(zip(names, figures, strict=True))
                     )
-                    cells = [name, *map(micros, times), *(f"{f:.2f}" for f in figures)]
-                    print(table_line(cells), flush=True)
+                    shown = ("" if f is None else f"{f:.2f}" for f in figures)
+                    print(table_line([name, *map(micros, times), *shown]), flush=True)
     if folder is not None:
         save(
             folder / "variants.json",
