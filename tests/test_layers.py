@@ -196,6 +196,18 @@ def test_nothing_to_do(kind: str, shape: tuple[int, int]) -> None:
     }
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_writing_to_a_last_state_reaches_no_later_call(kind: str, num_layers: int) -> None:
+    """Without a step it is the first one, of which a layer keeps an array of 0."""
+    layer = build(kind, num_layers=num_layers)
+    x, _ = inputs(layer, 0, 2)
+    for call in (layer, layer.freeze("float64"), lambda x: layer.forward(x)[:2]):
+        for state in states_of(call(x)[1]):
+            state += 1
+        assert not any(state.any() for state in states_of(call(x)[1]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_is_never_read(kind: str) -> None:
     layer = build(kind, num_layers=2, bidirectional=True, batch_first=True)
