@@ -30,15 +30,14 @@ class BackwardScan {
 
   // The (step, row) pairs of a block, in the order of the walk: what the large products read of them.
   struct Lists {
-    const T** da_x;                // [K] rows of the window
-    const T** da_h[Cell::phases];  // [K] rows of the windows
-    const T** x;                   // [K] rows of x
-    T** dx;                        // [K]
-    const T** c;                   // [K] rows of c_t and of c_{t-1}, with diagonal peepholes
-    const T** c_prev;              // [K]
-    std::int64_t* tokens;          // [K]
-    Index* step;                   // [K]
-    Index* row;                    // [K]
+    const T** da_x;        // [K] rows of the window
+    const T** x;           // [K] rows of x
+    T** dx;                // [K]
+    const T** c;           // [K] rows of c_t and of c_{t-1}, with diagonal peepholes
+    const T** c_prev;      // [K]
+    std::int64_t* tokens;  // [K]
+    Index* step;           // [K]
+    Index* row;            // [K]
   };
 
   template <class Scan, class Call>
@@ -132,7 +131,6 @@ class BackwardScan {
     slices_ = carver.take<T>(plan_.threads * slices_of_a_thread() * W * K);
     const Index n = plan_.threads * K;
     lists_.da_x = carver.take<const T*>(n);
-    for (auto& da_h : lists_.da_h) da_h = carver.take<const T*>(n);
     lists_.x = carver.take<const T*>(n);
     lists_.dx = carver.take<T*>(n);
     const bool peepholes = Cell::has_c && call_.dpeephole != nullptr;
@@ -156,12 +154,8 @@ class BackwardScan {
     const Places<T> places{call_.in, time, rows};
     Share share = Share::of<T>(plan_, rows, H_, P_, worker);
     const Index own = worker.index * block_ * B_;
-    Lists lists{lists_.da_x + own,   {},
-                lists_.x + own,      lists_.dx + own,
-                lists_.c + own,      lists_.c_prev + own,
-                lists_.tokens + own, lists_.step + own,
-                lists_.row + own};
-    for (int p = 0; p < Cell::phases; ++p) lists.da_h[p] = lists_.da_h[p] + own;
+    Lists lists{lists_.da_x + own,   lists_.x + own,      lists_.dx + own,   lists_.c + own,
+                lists_.c_prev + own, lists_.tokens + own, lists_.step + own, lists_.row + own};
 
     if (call_.packed == nullptr) pack(worker);
     start(worker, share, rows);

@@ -17,11 +17,6 @@ Index BackwardScan<Cell, T>::list(const Places<T>& places, Range steps, const Li
     for (Index i = 0; i < alive; ++i, ++n) {
       const Index row = places.rows.row(i), at = places.index(t, row);
       lists.da_x[n] = da_x_at(n);
-      for_phases<Cell>([&](auto phase_constant) {
-        constexpr int phase = decltype(phase_constant)::value;
-        lists.da_h[phase][n] = da_h_at<phase>(n);
-        return true;
-      });
       if constexpr (Cell::has_c) {
         if (call_.dpeephole != nullptr) {
           lists.c[n] = call_.tape.c + at * H_;
@@ -139,23 +134,22 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
   const bool in_place = reads_in_place(), norm = structure_.phases.norm;
   T* const own_slice = slices + (in_place ? 0 : G * W * K);
   const auto norm_rows = [&](int which) { return structure_.rows_of(which, worker.index); };
-  // Of a window, `size` values a row.
-  const auto slice_of = [&](const T* window, Index size, const T* const* rows, Index column,
-                            int width) -> Slice<T> {
-    if (in_place) return {window + column, K, width, size};
-    return pack_slice(own_slice, rows, K, column, width);
+  // From a column of a window on, `size` values a row.
+  const auto slice_of = [&](const T* column, Index size, int width) {
+    const Slice<T> d{column, K, width, size};
+    return in_place ? d : packed(own_slice, d);
   };
   const Range own = part(panels_of<T>(H_) * G, worker.index, worker.count);
-  for (Index i = own.first, packed = i; i < own.last; ++i) {
+  for (Index i = own.first, copied = i; i < own.last; ++i) {
     const Index panel = i / G, unit = panel * W;
     const int gate = static_cast<int>(i % G), width = static_cast<int>(min(H_ - unit, W));
     const Index row = gate * H_ + unit;  // of the parameters
+    const Slice<T> there{da_x_ + i * W, K, width, window_size(G)};
     if (!in_place && (i == own.first || gate == 0)) {
-      packed = i;
-      pack_slices(slices, lists.da_x, K, i * W, min(own.last, (panel + 1) * G) - i);
+      copied = i;
+      pack_slices(slices, there, min(own.last, (panel + 1) * G) - i);
     }
-    const Slice<T> da = in_place ? Slice<T>{da_x_ + i * W, K, width, window_size(G)}
-                                 : Slice<T>{slices + (i - packed) * W * K, K, width};
+    const Slice<T> da = in_place ? there : Slice<T>{slices + (i - copied) * W * K, K, width};
     Slice<T> d = da;
     if constexpr (Cell::splits) {
       bias_gradients(d, row, first, {call_.db_ih, call_.dln_ih_bias});
@@ -169,7 +163,7 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
     }
     if (norm) {
       accumulate_products(d, norm_rows(1), row, call_.dln_ih_weight + row, first);
-      d = slice_of(structure_.ds_x, window_size(G), norm_rows(0), i * W, width);
+      d = slice_of(structure_.ds_x + i * W, window_size(G), width);
     }
     if (call_.in.tokens != nullptr) {
       scatter_weight(d, lists.tokens, I_, call_.dw_ih + row * I_);
@@ -181,13 +175,11 @@ void BackwardScan<Cell, T>::weight_gradients(const Worker& worker, const Places<
       constexpr PhaseGates<Cell> gates(phase);
       if (gate < gates.first || gate >= gates.first + gates.count) return true;
       const Index column = (panel * gates.count + gate - gates.first) * W;
-      d = Cell::splits
-              ? slice_of(da_h_[phase], window_size(gates.count), lists.da_h[phase], column, width)
-              : da;
+      d = Cell::splits ? slice_of(da_h_[phase] + column, window_size(gates.count), width) : da;
       if constexpr (Cell::splits) bias_gradients(d, row, first, {call_.db_hh, call_.dln_hh_bias});
       if (norm) {
-        accumulate_products(d, norm_rows(3), row, call_.dln_hh_weight + row, first);
-        d = slice_of(structure_.ds_h, window_size(G), norm_rows(2), column, width);
+        accumulate_products(d, norm_rows(2), row, call_.dln_hh_weight + row, first);
+        d = slice_of(structure_.ds_h + column, window_size(G), width);
       }
       accumulate_weight(d, operand(operand_[phase], K, P_), call_.dw_hh + row * P_, first);
       return true;

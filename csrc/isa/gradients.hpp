@@ -21,20 +21,27 @@ struct Slice {
 // Lines of a row: an odd number of them keeps a column's from meeting in the same sets of a cache.
 PYRNN_INLINE Index spread(Index lines) { return lines | 1; }
 
-// `count` slices of whole lines, one after the other: side by side in the rows, they come in together.
+// Slice d and those beside it, `count` of whole lines, one after the other: side by side in the rows, they come in
+// together.
 template <class T>
-void pack_slices(T* data, const T* const* rows, Index depth, Index column, Index count) {
+void pack_slices(T* data, const Slice<T>& d, Index count) {
   constexpr Index W = panel_width<T>;
-  for (Index k = 0; k < depth; ++k) {
-    const T* const from = rows[k] + column;
-    for (Index s = 0; s < count; ++s) copy_line(from + s * W, data + (s * depth + k) * W);
+  for (Index k = 0; k < d.depth; ++k) {
+    for (Index s = 0; s < count; ++s) copy_line(d.line(k) + s * W, data + (s * d.depth + k) * W);
   }
 }
 
 template <class T>
+Slice<T> packed(T* data, const Slice<T>& d) {
+  pack_slices(data, d, 1);
+  return {data, d.depth, d.width};
+}
+
+// Out of rows that may lie anywhere.
+template <class T>
 Slice<T> pack_slice(T* data, const T* const* rows, Index depth, Index column, int width) {
   if (width == panel_width<T>) {
-    pack_slices(data, rows, depth, column, 1);
+    for (Index k = 0; k < depth; ++k) copy_line(rows[k] + column, data + k * panel_width<T>);
   } else {
     const Panels<T> one{data, depth, width, 1, {}};
     pack_rows(one, 0, 1, {0, depth}, [&](Index k) { return rows[k] + column; });

@@ -40,8 +40,8 @@ struct StructureBackward {
   T* u = nullptr;               // packed operands of a block, depth K: u, which the walk leaves,
   T* c_prev = nullptr;          // c_{t-1}
   T* fresh = nullptr;           // and c~
-  // [threads, K] rows of ds_x, norm_ih, ds_h and norm_hh, as those of BackwardScan::Lists.
-  const T** rows_[4] = {};
+  // [threads, K] rows of ds_x, norm_ih and norm_hh, as those of BackwardScan::Lists.
+  const T** rows_[3] = {};
   Index pairs_ = 0;  // K
 
   StructureBackward(const Backward<T>& call_)
@@ -230,8 +230,7 @@ struct StructureBackward {
       const Index offset = place(k) * G * phases.H;
       rows_of(0, index)[k] = ds_x + k * window_size();
       rows_of(1, index)[k] = call->tape.norm_ih + offset;
-      rows_of(2, index)[k] = ds_h + k * window_size();
-      rows_of(3, index)[k] = call->tape.norm_hh + offset;
+      rows_of(2, index)[k] = call->tape.norm_hh + offset;
     }
   }
 
@@ -275,19 +274,18 @@ struct StructureBackward {
   // the worker's rows.
   void own_gradients(int index, int count, bool in_place, T* slice, Index K, bool first) const {
     const Index H = phases.H, P = phases.P;
-    const T** const rows = rows_of(0, index);
-    const T** const x = rows_of(1, index);
     if (phases.projects) {
-      for (Index k = 0; k < K; ++k) rows[k] = dh + k * size_of(P);
       const Range own = part(panels_of<T>(P), index, count);
       for (Index p = own.first; p < own.last; ++p) {
         const int width = static_cast<int>(min(P - p * W, W));
-        const Slice<T> d = in_place ? Slice<T>{dh + p * W, K, width, size_of(P)}
-                                    : pack_slice(slice, rows, K, p * W, width);
+        const Slice<T> there{dh + p * W, K, width, size_of(P)};
+        const Slice<T> d = in_place ? there : packed(slice, there);
         accumulate_weight(d, operand(u, K, H), call->dw_hr + p * W * H, first);
       }
     }
     if (cell_x != nullptr) {
+      const T** const rows = rows_of(0, index);
+      const T** const x = rows_of(1, index);
       for (Index k = 0; k < K; ++k) {
         rows[k] = dn + k * size_of(H);
         x[k] = cell_x + k * size_of(H);
