@@ -16,8 +16,8 @@ constexpr const char* dtype_of = sizeof(T) == sizeof(float) ? "float32" : "float
 template <class T>
 const Precision* find_precision(const CellKernels<T>& cell, const std::string& name) {
   if (name == dtype_of<T>) return nullptr;
-  for (const Precision* p = isa().precisions; cell.reduced != nullptr && p->name != nullptr; ++p) {
-    if (name == p->name) return p;
+  for (const Precision* p : isa().precisions) {
+    if (cell.reduced != nullptr && name == p->name) return p;
   }
   throw py::value_error(text("precision: no kernels for '", name, "'"));
 }
@@ -317,7 +317,7 @@ template <class T>
 void list_precisions(py::dict& found) {
   found[dtype_of<T>] = dtype_of<T>;
   if (kernels().of<T>().cells[0].reduced == nullptr) return;
-  for (const Precision* p = isa().precisions; p->name != nullptr; ++p) found[p->name] = dtype_of<T>;
+  for (const Precision* p : isa().precisions) found[p->name] = dtype_of<T>;
 }
 
 const StreamApi stream_api = {

@@ -17,7 +17,7 @@ void check_float32(const char* name, const py::array& array, std::initializer_li
 
 const Precision& find_precision(const std::string& name) {
   std::string known;
-  for (const Precision* p = isa().precisions; p->name != nullptr; ++p) {
+  for (const Precision* p : isa().precisions) {
     if (name == p->name) return *p;
     known += (known.empty() ? "" : " or ") + std::string(p->name);
   }

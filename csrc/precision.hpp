@@ -51,6 +51,13 @@ struct Precision {
   // is null, C itself.
   void (*multiply)(Index count, const ReducedRows& rows, const ReducedMatrix& b, Index first,
                    Index last, const float* base_row);
+  // C = base row + X W_ih^T + H W_hh^T, with the bits of one after the other, or null. Panels are whole units; C's rows
+  // are those of `x`.
+  void (*multiply_both)(Index count, const ReducedRows& x, const ReducedMatrix& w_ih,
+                        const ReducedRows& h, const ReducedMatrix& w_hh, Index first, Index last,
+                        const float* base_row);
+  // What each thread calls after its last product, or null.
+  void (*leave)();
 };
 
 }  // namespace pyrnn

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from helpers_layers import KINDS, SMOOTH_KINDS, assert_all_same, build, inputs, states_of
+from helpers_worker import Worker
 from test_reduced import ROUNDED
 from tolerances import (
     BITS_PER_CHARACTER,
@@ -19,6 +20,7 @@ from tolerances import (
 )
 
 import pyrnn
+from pyrnn import _core
 from pyrnn.autocomplete.corpus import language_reference, split
 from pyrnn.autocomplete.model import CharModel
 from pyrnn.autocomplete.training import Settings, train
@@ -88,6 +90,41 @@ def test_a_sequence_is_its_steps(kind: str, precision: str) -> None:
             row = tuple(s[:, -1:] for s in states_of(state))
             alone, _ = frozen(x[:, -1:], row if len(row) == 2 else row[0])
             assert_same_bits(alone, want[:, -1:], "one row")
+
+
+def many_rows(kind: str, precision: str, batch_size: int) -> list[tuple[Array, Array]]:
+    """y of a batch beside what it has to be: with more threads, step by step, and row by row."""
+    layer = random_layer(kind, 37, 51)
+    frozen = layer.freeze(precision)
+    x, _ = inputs(layer, 4, batch_size)
+    lengths = np.random.default_rng(3).permutation(batch_size) % 5
+    rows = range(batch_size)
+    _core.heed_load(False)
+    try:
+        pyrnn.set_num_threads(1)
+        whole, ragged = frozen(x)[0], frozen(x, None, lengths)[0]
+        alone = np.concatenate([frozen(x[:, i : i + 1])[0] for i in rows], axis=1)
+        pairs = [(whole, alone)]
+        for threads in (2, 3):
+            pyrnn.set_num_threads(threads)
+            stream = frozen.stream(batch_size)
+            pairs.append((whole, frozen(x)[0]))
+            pairs.append((whole, np.stack([stream.step(x[t]) for t in range(4)])))
+            pairs.append((ragged, frozen(x, None, lengths)[0]))
+    finally:
+        _core.heed_load(True)
+    return pairs + [(ragged[: lengths[i], i], whole[: lengths[i], i]) for i in rows]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_a_row_is_the_same_among_many(
+    isa: str, kind: str, precision: str, isa_workers: dict[str, Worker]
+) -> None:
+    for batch_size in (4, 16, 17, 32, 35, 65, 130):
+        for got, want in isa_workers[isa].call(many_rows, kind, precision, batch_size):
+            assert_same_bits(got, want, f"{batch_size} rows")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

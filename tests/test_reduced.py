@@ -20,7 +20,8 @@ PRECISIONS = ("bfloat16", "int8")
 # Around the values of a word, lanes of a vector, columns of a panel, and chunks of packing.
 DEPTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 61, 64, 67, 127, 129, 255, 257, 263)
 COLUMNS = (1, 2, 7, 15, 16, 17, 31, 32, 33, 47, 49, 63, 65, 80, 113, 127, 129, 145)
-ROWS = (1, 2, 3, 4, 5, 6, 7, 11, 13)
+# Around the rows of a tile and of two.
+ROWS = (1, 2, 3, 4, 5, 6, 7, 11, 13, 16, 17, 32, 33, 49)
 INT8_DEPTH = (2**31 - 1) // 127**2
 
 
@@ -148,14 +149,14 @@ def test_a_row_depends_on_no_other(
     rng = np.random.default_rng(8)
     call = isa_workers[isa].call
     for k, m, groups in ((67, 145, 1), (256, 192, 4), (5, 102, 3)):
-        x, w, base = numbers(rng, 26, k), numbers(rng, m, k), numbers(rng, m)
+        x, w, base = numbers(rng, 97, k), numbers(rng, m, k), numbers(rng, m)
         alone = np.concatenate(
             [
                 call(_core.reduced_product, precision, x[i : i + 1], w, base, groups)
-                for i in range(26)
+                for i in range(97)
             ]
         )
-        for n in range(1, 27):
+        for n in (*range(1, 27), 31, 32, 33, 34, 47, 63, 64, 65, 97):
             together = call(_core.reduced_product, precision, x[:n], w, base, groups)
             assert_same_bits(together, alone[:n], f"{n} rows")
         column = call(_core.reduced_product, precision, x[:7], w[-1:], base[-1:])

@@ -46,7 +46,9 @@ struct Bfloat16 {
     return base + sum;
   }
 
-#if defined(__AVX512BF16__)
+#if defined(__AMX_TILE__)
+  static constexpr int planes = 1, weight_planes = 1;  // the product is that of tiles.hpp
+#elif defined(__AVX512BF16__)
   static constexpr int planes = 1, weight_planes = 1;
 
   template <int>

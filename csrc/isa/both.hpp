@@ -140,6 +140,12 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
     }
   }
   constexpr PhaseGates<Cell> gates(0);
+  if constexpr (std::is_same_v<Operand, ReducedMatrix> && Cell::phases == 1) {
+    if (const auto both = weights.input.precision->multiply_both) {
+      return both(n, x, weights.input, h, weights.hidden[0], panels.first * G, panels.last * G,
+                  weights.bias);
+    }
+  }
   for (Index i = 0; i < n; ++i) weights.start_sums(x.c[i], panels);
   const Range inputs = grouped(panels, G), states = grouped(panels, gates.count);
   multiply<Base::row>(n, x, weights.input, inputs.first, inputs.last, weights.bias);

@@ -48,9 +48,8 @@ class ForwardScan {
         P_(call.in.P),
         phases_(H_, P_, call.in.variant),
         plan_(Plan::of({(G * H_ * (I_ + P_) + phases_.work()) / speed_of(call.precision), B_, T_,
-                        panels_of<T>(H_), phases_.meetings(),
-                        exact ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0, may_fuse(),
-                        may_fuse() && both_at_once<Cell>(B_)},
+                        panels_of<T>(H_), phases_.meetings(), bytes_to_plan(), may_fuse(),
+                        exact && may_fuse() && both_at_once<Cell>(B_)},
                        place)),
         fused_(may_fuse() && fuses()),
         chunk_(place.chunk),
@@ -84,7 +83,7 @@ class ForwardScan {
     if (call_.packed == nullptr) weights_.pack_rows_of(call_.in.params, call_.in.variant);
   }
 
-  Index sums_size() const { return sums_of_a_row<Cell, T>(H_); }
+  Index sums_size() const { return step_of_sums<Cell, T>(H_); }
 
   void carve(Carver& carver) {
     if (const void* const shared = call_.packed != nullptr ? call_.packed : call_.keep) {
@@ -112,7 +111,9 @@ class ForwardScan {
     for (T*& masked : masked_h_) masked = take_if(mask_.needed(call_.in.variant), B_ * P_);
     const Index lists =
         stored_ * B_ * (plan_.by_rows ? 1 : plan_.threads) + list_gap * plan_.threads;
-    prepared_words_ = max(prepared_words(weights_.input), prepared_words(weights_.hidden[0]));
+    const Index x_words = prepared_words(weights_.input);
+    const Index h_words = prepared_words(weights_.hidden[0]);
+    prepared_words_ = fused_ ? x_words + h_words : max(x_words, h_words);
     lists_ = {carver.take<const T*>(lists), carver.take<T*>(lists),
               carver.take<T*>(phases_.norm ? lists : 0), carver.take<StepRow<T>>(lists),
               carver.take<std::int32_t>(lists * prepared_words_)};
@@ -129,11 +130,20 @@ class ForwardScan {
 
   // Weights for more than this call: all of them are packed, whatever it needs itself.
   bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
+  // Few rows of reduced precision are cut by units: the weights take no longer than a meeting.
+  Index bytes_to_plan() const {
+    return exact || B_ >= Plan::many_rows ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0;
+  }
   // Whether both products of a step can run at once, and whether they do.
-  bool may_fuse() const { return exact && Cell::phases == 1 && packs() && !phases_.parts(); }
+  bool may_fuse() const {
+    // What a token adds in reduced precision is a column of W_ih, rows at a time.
+    if (!exact && call_.in.tokens != nullptr) return false;
+    return Cell::phases == 1 && packs() && !phases_.parts();
+  }
   bool fuses() const {
     const Index rows = plan_.by_rows ? B_ / plan_.threads : B_;
     if (rows < Plan::least_rows) return false;
+    if constexpr (!exact) return rows >= Plan::many_rows;
     if constexpr (most_bundled == 1) {
       // The third-level cache keeps pace with narrow vectors.
       constexpr Index most_inputs = 4 * 1024 * 1024;
@@ -186,6 +196,7 @@ class ForwardScan {
 
   template <bool save>
   void work(Worker& worker) {
+    const Products products(call_.precision);
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};
@@ -364,6 +375,9 @@ class ForwardScan {
   template <bool save>
   void fused_step(const Share& share, const Places<T>& places, Range rows, Index t,
                   const RowLists& lists) const;
+
+  // The same in reduced precision: rows are prepared once a step, and all of them pass over the same few panels.
+  void fused_step_reduced(const Share& share, Index n, const RowLists& lists) const;
 
   // The lines that the pointwise part writes come in while the products run.
   template <bool save>

@@ -45,7 +45,11 @@ bool ForwardScan<Cell, T, Operand>::structured_step(Worker& worker, Share& share
     for (int other = 0; !plan_.by_rows && other < worker.count; ++other) {
       if (!worker.await(other)) return false;
     }
-    if constexpr (exact) fused_step<save>(share, places, rows, t, lists);
+    if constexpr (exact) {
+      fused_step<save>(share, places, rows, t, lists);
+    } else {
+      fused_step_reduced(share, n, lists);
+    }
   } else if (!add_sums<save>(worker, share, places, rows, t, lists)) {
     return false;
   }

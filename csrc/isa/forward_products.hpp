@@ -109,6 +109,32 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
 }
 
 template <class Cell, class T, class Operand>
+void ForwardScan<Cell, T, Operand>::fused_step_reduced(const Share& share, Index n,
+                                                       const RowLists& lists) const {
+  // Of those and a few panels the sums are in L1.
+  constexpr Index most_rows = 64;
+  alignas(line_bytes) T sums[most_rows * at_once * C * W];
+  const T* h[most_rows];
+  T* c[most_rows];
+  const Index x_words = prepared_words(weights_.input);
+  for (Index first = 0, some = 0; first < n; first += some) {
+    some = ceil_div(n - first, ceil_div(n - first, most_rows));
+    const StepRow<T>* const row = lists.row + first;
+    for (Index i = 0; i < some; ++i) h[i] = row[i].operand;
+    const auto x_rows = prepared(weights_.input, some, lists.a + first, c, lists.prepared);
+    const auto h_rows = prepared(weights_.hidden[0], some, h, c, lists.prepared + some * x_words);
+    for_blocks(share.panels, at_once, false, [&](Range panels) {
+      for (Index i = 0; i < some; ++i) {
+        expect_writes<false>(row[i], units_of<T>(panels, H_));
+        c[i] = sums + (i * at_once - panels.first) * C * W;
+      }
+      multiply_both(some, x_rows, h_rows, weights_, panels);
+      apply<Cell, 0, false, T>(pointwise_, call_.in.variant, some, row, panels, c);
+    });
+  }
+}
+
+template <class Cell, class T, class Operand>
 template <bool save>
 PYRNN_INLINE void ForwardScan<Cell, T, Operand>::expect_writes(const StepRow<T>& row, Range units) {
   // A projection's u stays near; h has fewer columns then, after which the next row's come.

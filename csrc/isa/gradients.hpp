@@ -18,9 +18,6 @@ struct Slice {
   PYRNN_INLINE const T* line(Index k) const { return data + k * step; }
 };
 
-// Lines of a row: an odd number of them keeps a column's from meeting in the same sets of a cache.
-PYRNN_INLINE Index spread(Index lines) { return lines | 1; }
-
 // Slice d and those beside it, `count` of whole lines, one after the other: side by side in the rows, they come in
 // together.
 template <class T>

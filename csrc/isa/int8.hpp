@@ -20,7 +20,7 @@ struct Int8 {
   static constexpr int largest = 127;
   // Lines of a panel before its words: the scales, and -128 * (sum of q). The second serves VNNI alone, but
   // packed weights are the same on every ISA.
-  static constexpr int header = 2, operand_header = 1;
+  static constexpr int header = 2, operand_header = words_at_once;
   // depth * 127^2 has to fit in 31 bits.
   static constexpr Index max_depth = INT32_MAX / (largest * largest);
 
@@ -50,7 +50,7 @@ struct Int8 {
     column[panel_width<Word>] = bit_cast<Word>(sum * std::uint32_t(-128));
   }
   static void store_operand_header(Scale scale, Word* operand) {
-    operand[0] = bit_cast<Word>(scale.scale);
+    operand[operand_header - 1] = bit_cast<Word>(scale.scale);
   }
 
   // The low byte of each lane. Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits of
@@ -77,12 +77,13 @@ struct Int8 {
   // base + sum * (both scales).
   PYRNN_INLINE static Vec<float> result(Vec<float> base, Sum sum, const Word* head,
                                         const Word* operand) {
-    const Vec<float> scale = bit_cast<Vec<float>>(load(head)) * splat(bit_cast<float>(operand[0]));
+    const Vec<float> scale =
+        bit_cast<Vec<float>>(load(head)) * splat(bit_cast<float>(operand[operand_header - 1]));
     return __builtin_convertvector(sum, Vec<float>) * scale + base;
   }
 
-#if defined(__AVX512VNNI__)
-  // vpdpbusd multiplies unsigned by signed bytes: q + 128 by q, less 128 times the sum of the latter.
+#if defined(__AVX512VNNI__) || defined(__AMX_TILE__)
+  // vpdpbusd multiplies unsigned by signed bytes: q + 128 by q, less 128 times the sum of the latter. So do tiles.
   static constexpr int planes = 1, weight_planes = 1;
 
   template <int>
@@ -93,10 +94,12 @@ struct Int8 {
     return words ^ splat(bit_cast<Word>(0x80808080));
   }
   PYRNN_INLINE static Sum start(const Word* head) { return load(head + panel_width<Word>); }
+#if defined(__AVX512VNNI__)
   PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
     return bit_cast<Sum>(
         _mm512_dpbusd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(*x), bit_cast<__m512i>(w)));
   }
+#endif
 #elif defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
   // vpmaddubsw multiplies unsigned by signed bytes and adds two neighbours in 16 bits, which hold 2 * 127^2: the
   // magnitude of x by w with the sign of x.

@@ -93,6 +93,20 @@ PYRNN_INLINE ReducedRows prepared(const ReducedMatrix& b, Index n, const float* 
   return {buffer, stride, c};
 }
 
+// A thread's products of a precision, null for none: what they hold of the thread is given back at the end.
+class Products {
+ public:
+  explicit Products(const Precision* precision) : precision_(precision) {}
+  ~Products() {
+    if (precision_ != nullptr && precision_->leave != nullptr) precision_->leave();
+  }
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+
+ private:
+  const Precision* precision_;
+};
+
 template <Base base>
 PYRNN_INLINE void multiply(Index count, const ReducedRows& rows, const ReducedMatrix& b,
                            Index first, Index last, const float* base_row = nullptr) {

@@ -12,6 +12,9 @@ template <class T>
 constexpr int panel_width = line_bytes / static_cast<int>(sizeof(T));
 constexpr int panel_vectors = line_bytes / vector_bytes;
 
+// Lines of a row: an odd number of them keeps a column's from meeting in the same sets of a cache.
+PYRNN_INLINE Index spread(Index lines) { return lines | 1; }
+
 template <class T>
 PYRNN_INLINE Index panels_of(Index columns) {
   return ceil_div(columns, panel_width<T>);

@@ -18,9 +18,16 @@ namespace {
 template <class Format>
 constexpr int per_word = static_cast<int>(sizeof(Word) / sizeof(typename Format::Value));
 
+// Words of a row come in as many: tiles take 16 at once.
+#if defined(__AMX_TILE__)
+constexpr Index words_at_once = 16;
+#else
+constexpr Index words_at_once = 1;
+#endif
+
 template <class Format>
 PYRNN_INLINE Index words_of(Index depth) {
-  return ceil_div(depth, per_word<Format>);
+  return ceil_div(depth, per_word<Format> * words_at_once) * words_at_once;
 }
 
 // --- rows of floats into words ---------------------------------------------------------------------------
@@ -39,7 +46,7 @@ PYRNN_INLINE Values narrow(V v) {
 #endif
 }
 
-// n values, rounded, into words_of(n) words, the earlier k in the lower bits; the last is padded with zeros.
+// n values, rounded, into words_of(n) words, the earlier k in the lower bits, padded with zeros.
 template <class Format>
 void encode(const float* a, Index n, typename Format::Scale scale, Word* words) {
   using Value = typename Format::Value;
@@ -47,8 +54,9 @@ void encode(const float* a, Index n, typename Format::Scale scale, Word* words) 
   char* const to = reinterpret_cast<char*>(words);
   for_lanes<float>(0, words_of<Format>(n) * per_word<Format>, [&](const auto& at) {
     const Index left = n - at.unit;
-    const Vec<float> x =
-        left < lanes<float> ? load_partial(a + at.unit, static_cast<int>(left)) : load(a + at.unit);
+    const Vec<float> x = left >= lanes<float> ? load(a + at.unit)
+                         : left > 0           ? load_partial(a + at.unit, static_cast<int>(left))
+                                              : Vec<float>{};
     const auto values = narrow<Values>(Format::rounded(x, scale));
     std::memcpy(to + at.unit * Index(sizeof(Value)), &values,
                 static_cast<std::size_t>(at.n) * sizeof(Value));
@@ -58,7 +66,10 @@ void encode(const float* a, Index n, typename Format::Scale scale, Word* words) 
 // A row of A as the product wants it: the header, then each plane of its words.
 template <class Format>
 Index operand_words(Index depth) {
-  return Format::operand_header + Format::planes * words_of<Format>(depth);
+  const Index words = Format::operand_header + Format::planes * words_of<Format>(depth);
+  // Rows of whole lines: those of a tile are read at once.
+  if constexpr (words_at_once > 1) return spread(words / words_at_once) * words_at_once;
+  return words;
 }
 
 // a [depth] into operand [operand_words(depth)].
@@ -113,8 +124,8 @@ struct ReducedPanels : ReducedMatrix {
 template <class Format>
 void pack_reduced(const ReducedMatrix& matrix, const float* w, Index first, Index last) {
   const ReducedPanels<Format> b(matrix);
-  constexpr Index width = panel_width<Word>, words_at_once = 64,
-                  at_once = words_at_once * per_word<Format>;
+  constexpr Index width = panel_width<Word>, most_words = 64,
+                  at_once = most_words * per_word<Format>;
   for (Index p = first; p < last; ++p) {
     Word* const panel = b.panel(p);
     fill(panel, {0, b.lines() * width}, Word(0));
@@ -123,7 +134,7 @@ void pack_reduced(const ReducedMatrix& matrix, const float* w, Index first, Inde
       const typename Format::Scale scale = Format::scale_of(row, b.depth);
       Word* const to = panel + Format::header * width + column;
       for (Index k = 0; k < b.depth; k += at_once) {
-        Word words[words_at_once];
+        Word words[most_words];
         const Index n = min(at_once, b.depth - k);
         encode<Format>(row + k, n, scale, words);
         for (Index i = 0; i < words_of<Format>(n); ++i) {

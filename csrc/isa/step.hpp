@@ -94,17 +94,18 @@ class StackStep {
     h_words_ = min(B, rows_at_once) * prepared_words(hidden);
     weights_ = carver.take<Packed>(count);
     prepared_ = carver.take<std::int32_t>(most_workers * (x_words_ + h_words_));
-    sums_ = carver.take<T>(B * sums_of_a_row<Cell, T>(H));
+    sums_ = carver.take<T>(B * step_of_sums<Cell, T>(H));
     reset_h_ = carver.take<T>(Cell::phases > 1 ? B * H : 0);
     const Structure<Cell, T> phases(H, part.P, part.variant);
     for (T*& raw : raw_) {
-      raw = phases.norm ? carver.take<T>(B * sums_of_a_row<Cell, T>(H)) : nullptr;
+      raw = phases.norm ? carver.take<T>(B * step_of_sums<Cell, T>(H)) : nullptr;
     }
     fresh_ = phases.full ? carver.take<T>(B * H) : nullptr;
     u_ = phases.projects ? carver.take<T>(B * H) : nullptr;
   }
 
   void work(Worker& worker) const {
+    const Products products(layers_[0].precision);
     for (int i = 0; i < count_; ++i) {
       const Step<T>& layer = layers_[i];
       const Packed& weights = weights_[i];
@@ -131,7 +132,7 @@ class StackStep {
     for (Index row = 0; row < B; row += rows_at_once) f(Range{row, min(B, row + rows_at_once)});
   }
 
-  T* sums_at(T* sums, Index row, Index H) const { return sums + row * sums_of_a_row<Cell, T>(H); }
+  T* sums_at(T* sums, Index row, Index H) const { return sums + row * step_of_sums<Cell, T>(H); }
 
   // The phases of structure.hpp, each of which reads what every worker wrote.
   bool structured(Worker& worker, const Step<T>& layer, const Packed& weights,

@@ -13,6 +13,11 @@ template <class Cell, class T>
 PYRNN_INLINE Index sums_of_a_row(Index hidden) {
   return panels_of<T>(hidden) * Cell::columns * panel_width<T>;
 }
+// From one row of sums to the next.
+template <class Cell, class T>
+PYRNN_INLINE Index step_of_sums(Index hidden) {
+  return spread(panels_of<T>(hidden) * Cell::columns) * panel_width<T>;
+}
 
 template <class Cell, class T, class Operand = Panels<T>>
 struct Weights {
