@@ -213,6 +213,8 @@ KINDS: tuple[Case, ...] = (
     Case("infer", "lstm", 128, 256, 32, 100, dtype="float64"),
     Case("infer", "lstm", 256, 256, 1, 100, precision="bfloat16"),
     Case("infer", "lstm", 256, 256, 1, 100, precision="int8"),
+    Case("infer", "lstm", 128, 256, 32, 100, precision="bfloat16"),
+    Case("infer", "lstm", 128, 256, 32, 100, precision="int8"),
     Case("train", "lstm", 128, 256, 32, 100, ragged=True),
     Case("train", "lstm", 128, 256, 32, 100, dtype="float64"),
 )
@@ -261,6 +263,11 @@ _PRECISIONS = tuple(
     for cell in _GATES
     for length in (1, 100)
     for hidden in (64, 256, 512, 1024)
+) + tuple(
+    Case("infer", cell, 128, 256, batch, 100, precision=precision)
+    for precision in ("bfloat16", "int8")
+    for cell in _GATES
+    for batch in (4, 8, 32, 128)
 )
 
 DEFAULT = CASES + KINDS

@@ -48,7 +48,7 @@ def verify(peer: Peer, case: Case, expected: dict[str, Array]) -> float:
                 f"{case.name}: {peer.name}: {name}: shape {got[name].shape}, not {want.shape}"
             )
         error = relative_error(got[name], want)
-        if not error <= RELATIVE[peer.precision(case)]:
+        if not error <= peer.slack * RELATIVE[peer.precision(case)]:
             raise Mismatch(f"{case.name}: {peer.name}: {name}: relative error {error:.1e}")
         worst = max(worst, error)
     return worst

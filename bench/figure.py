@@ -16,8 +16,10 @@ _STYLE = {
     "pyrnn layer": ("#999999", "o"),
     "numpy": ("#CC79A7", "v"),
     "torch": ("#D55E00", "s"),
+    "torch bfloat16": ("#D55E00", "P"),
     "onnxruntime": ("#0072B2", "D"),
     "openvino": ("#009E73", "^"),
+    "openvino bfloat16": ("#009E73", "*"),
     "jax": ("#E69F00", "X"),
 }
 _BAR = "#56B4E9"

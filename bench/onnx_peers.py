@@ -61,6 +61,8 @@ class OnnxRuntime(OnnxPeer):
 class OpenVino(OnnxPeer):
     name = "openvino"
     needs = ("onnx", "openvino")
+    # Otherwise it takes bfloat16 where the processor has it.
+    hint = "f32"
 
     def __init__(self, problem: Problem, threads: int) -> None:
         import openvino
@@ -71,8 +73,7 @@ class OpenVino(OnnxPeer):
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # Otherwise it takes bfloat16 where the processor has it.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self.hint,
         }
         self.compiled = core.compile_model(core.read_model(build(problem)), "CPU", options)
         self.request = self.compiled.create_infer_request()
@@ -88,3 +89,9 @@ class OpenVino(OnnxPeer):
 
     def named(self, result: Any) -> dict[str, Array]:
         return self._named([np.array(result.get_tensor(o).data) for o in self.compiled.outputs])
+
+
+class OpenVinoBfloat16(OpenVino):
+    name = "openvino bfloat16"
+    reduced = "bfloat16"
+    hint = "bf16"

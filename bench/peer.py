@@ -29,6 +29,10 @@ class Peer(ABC):
     modes: ClassVar[tuple[str, ...]] = ("infer", "train")
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     ragged: ClassVar[bool] = False
+    # What it rounds weights and operands to; it then takes part where pyrnn's weights are reduced.
+    reduced: ClassVar[str] = ""
+    # How many times as far from the reference as pyrnn it may be, since it rounds more than that.
+    slack: ClassVar[float] = 1
     # Called before each call that is timed, and not timed itself.
     before: Callable[[], object] | None = None
 
@@ -40,13 +44,16 @@ class Peer(ABC):
     @classmethod
     def supports(cls, case: Case) -> bool:
         return (
-            case.mode in cls.modes and case.dtype in cls.dtypes and (cls.ragged or not case.ragged)
+            case.mode in cls.modes
+            and case.dtype in cls.dtypes
+            and (cls.ragged or not case.ragged)
+            and (not cls.reduced or bool(case.precision))
         )
 
     @classmethod
     def precision(cls, case: Case) -> str:
         """Of the weights: what says how close to the reference the result has to be."""
-        return case.dtype
+        return cls.reduced or case.dtype
 
     @abstractmethod
     def __init__(self, problem: Problem, threads: int) -> None: ...

@@ -76,3 +76,24 @@ class Torch(Peer):
             f"d{name}": grad.numpy()
             for name, grad in zip(["x", *names], [dx, *others], strict=True)
         }
+
+
+class TorchBfloat16(Torch):
+    """Weights, x and states in bfloat16, and so are results."""
+
+    name = "torch bfloat16"
+    modes = ("infer",)
+    reduced = "bfloat16"
+    slack = 4  # gates, states and results are bfloat16 at every step
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        self.module = self.module.bfloat16()
+        self.x = self.x.bfloat16()
+        self.states = [state.bfloat16() for state in self.states]
+        self.state = tuple(self.states) if problem.case.cell == "lstm" else self.states[0]
+
+    def named(self, result: Any) -> dict[str, Array]:
+        y, states = result
+        whole = tuple(s.float() for s in states) if isinstance(states, tuple) else states.float()
+        return super().named((y.float(), whole))
