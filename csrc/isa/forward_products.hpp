@@ -111,7 +111,7 @@ void ForwardScan<Cell, T, Operand>::fused_step(const Share& share, const Places<
 template <class Cell, class T, class Operand>
 void ForwardScan<Cell, T, Operand>::fused_step_reduced(const Share& share, Index n,
                                                        const RowLists& lists) const {
-  // Of those and a few panels the sums are in L1.
+  // Of those and the units of a few panels, or of fewer rows and more units, the sums are in L1.
   constexpr Index most_rows = 64;
   alignas(line_bytes) T sums[most_rows * at_once * C * W];
   const T* h[most_rows];
@@ -119,14 +119,16 @@ void ForwardScan<Cell, T, Operand>::fused_step_reduced(const Share& share, Index
   const Index x_words = prepared_words(weights_.input);
   for (Index first = 0, some = 0; first < n; first += some) {
     some = ceil_div(n - first, ceil_div(n - first, most_rows));
+    Index units_at_once = at_once;
+    while (2 * units_at_once * some <= most_rows * at_once) units_at_once *= 2;
     const StepRow<T>* const row = lists.row + first;
     for (Index i = 0; i < some; ++i) h[i] = row[i].operand;
     const auto x_rows = prepared(weights_.input, some, lists.a + first, c, lists.prepared);
     const auto h_rows = prepared(weights_.hidden[0], some, h, c, lists.prepared + some * x_words);
-    for_blocks(share.panels, at_once, false, [&](Range panels) {
+    for_blocks(share.panels, units_at_once, false, [&](Range panels) {
       for (Index i = 0; i < some; ++i) {
         expect_writes<false>(row[i], units_of<T>(panels, H_));
-        c[i] = sums + (i * at_once - panels.first) * C * W;
+        c[i] = sums + (i * units_at_once - panels.first) * C * W;
       }
       multiply_both(some, x_rows, h_rows, weights_, panels);
       apply<Cell, 0, false, T>(pointwise_, call_.in.variant, some, row, panels, c);
