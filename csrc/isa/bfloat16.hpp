@@ -1,6 +1,7 @@
 // bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Products and sums are float32.
 //
-// vdpbf16ps takes denormals for 0 and gives 0 for them: with it, results below 2^-126 are 0.
+// vdpbf16ps takes denormals for 0 and gives 0 for them: with it, results below 2^-126 are 0. So does what rounds to
+// bfloat16 where there is that.
 #pragma once
 
 #include "reduced.hpp"
@@ -21,12 +22,17 @@ struct Bfloat16 {
   static void store_operand_header(Scale, Word*) {}
 
   // NaN keeps its sign and upper bits, and stays NaN; what rounds above the largest becomes inf.
-  PYRNN_INLINE static Vec<std::uint32_t> rounded(Vec<float> x, Scale) {
+  template <class Values>
+  PYRNN_INLINE static Values narrowed(Vec<float> x, Scale) {
+#if defined(__AVX512BF16__)
+    return bit_cast<Values>(_mm512_cvtneps_pbh(bit_cast<__m512>(x)));
+#else
     using Bits = Vec<std::uint32_t>;
     const Bits bits = bit_cast<Bits>(x);
     const Bits nearest = bits + splat(0x7fffu) + (bits >> 16 & splat(1u));
     const auto number = (bits & splat(0x7fffffffu)) <= splat(0x7f800000u);
-    return (number ? nearest : bits | splat(0x400000u)) >> 16;
+    return narrow<Values>((number ? nearest : bits | splat(0x400000u)) >> 16);
+#endif
   }
 
   // The products of value i of each word, for a row of A that is 1 there and 0 elsewhere.

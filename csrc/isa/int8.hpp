@@ -59,6 +59,10 @@ struct Int8 {
     const Vec<float> q = PYRNN_ISA::rounded(x * splat(scale.inverse));
     return bit_cast<Vec<Word>>(q + splat(0x1.8p23f));
   }
+  template <class Values>
+  PYRNN_INLINE static Values narrowed(Vec<float> x, Scale scale) {
+    return narrow<Values>(rounded(x, scale));
+  }
 
   // The products of value i of each word, for a row of A that is 1 there and 0 elsewhere: its q is 127.
   static constexpr float one_hot_scale = 1.0f / largest;

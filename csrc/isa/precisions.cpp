@@ -76,7 +76,7 @@ constexpr Precision precision_of = {
 // A new one is one more line. What has instructions for one of them alone takes the other of the instruction set that it
 // extends (CMakeLists.txt).
 extern const Precision precisions[];
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(__AMX_TILE__)
 const Precision precisions[] = {precision_of<Bfloat16>, {}};
 #elif defined(__AVX512VNNI__)
 const Precision precisions[] = {precision_of<Int8>, {}};

@@ -57,7 +57,7 @@ void encode(const float* a, Index n, typename Format::Scale scale, Word* words) 
     const Vec<float> x = left >= lanes<float> ? load(a + at.unit)
                          : left > 0           ? load_partial(a + at.unit, static_cast<int>(left))
                                               : Vec<float>{};
-    const auto values = narrow<Values>(Format::rounded(x, scale));
+    const auto values = Format::template narrowed<Values>(x, scale);
     std::memcpy(to + at.unit * Index(sizeof(Value)), &values,
                 static_cast<std::size_t>(at.n) * sizeof(Value));
   });
