@@ -130,7 +130,8 @@ class ForwardScan {
 
   // Weights for more than this call: all of them are packed, whatever it needs itself.
   bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
-  // Few rows of reduced precision are cut by units: the weights take no longer than a meeting.
+  // As many as they would be in T: with less to read goes less to multiply. Few rows of reduced precision are cut by
+  // units in any case.
   Index bytes_to_plan() const {
     return exact || B_ >= Plan::many_rows ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0;
   }

@@ -91,7 +91,7 @@ struct StepCost {
   Index weights;  // multiply-adds of a row
   Index rows, steps, units;
   int meetings = 1;    // of the threads, by units
-  Index bytes = 0;     // of the weights; 0 in reduced precision
+  Index bytes = 0;     // of the weights; 0 for few rows in reduced precision
   bool joint = false;  // whether W_ih x_t may be a part of it
   bool whole = false;  // and all sums stay in registers from the one product to the other
 };
