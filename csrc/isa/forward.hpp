@@ -193,11 +193,11 @@ class ForwardScan {
       if (call_.save) return work<true>(worker);
     }
     work<false>(worker);
+    if constexpr (!exact) leave_products(call_.precision);
   }
 
   template <bool save>
   void work(Worker& worker) {
-    const Products products(call_.precision);
     const Rows rows = Rows::of(call_.in);
     const Time time{T_, block_, call_.in.reverse};
     const Places<T> places{call_.in, time, rows};

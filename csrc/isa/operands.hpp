@@ -93,19 +93,11 @@ PYRNN_INLINE ReducedRows prepared(const ReducedMatrix& b, Index n, const float* 
   return {buffer, stride, c};
 }
 
-// A thread's products of a precision, null for none: what they hold of the thread is given back at the end.
-class Products {
- public:
-  explicit Products(const Precision* precision) : precision_(precision) {}
-  ~Products() {
-    if (precision_ != nullptr && precision_->leave != nullptr) precision_->leave();
-  }
-  Products(const Products&) = delete;
-  Products& operator=(const Products&) = delete;
-
- private:
-  const Precision* precision_;
-};
+// After a thread's last product: what those hold of the thread is given back. Called at the end and not by a destructor,
+// whose clean-up after exceptions, of which there are none, would be one more symbol of each kernel table.
+PYRNN_INLINE void leave_products(const Precision* precision) {
+  if (precision->leave != nullptr) precision->leave();
+}
 
 template <Base base>
 PYRNN_INLINE void multiply(Index count, const ReducedRows& rows, const ReducedMatrix& b,

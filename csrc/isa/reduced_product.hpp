@@ -34,7 +34,11 @@ class ProductOf {
   }
 
   void work(Worker& worker) const {
-    const Products products(call_.precision);
+    multiply_all(worker);
+    leave_products(call_.precision);
+  }
+
+  void multiply_all(Worker& worker) const {
     const Index panels = call_.groups * panels_of<Word>(call_.columns);
     const Range own = part(panels, worker.index, worker.count);
     pack_transposed(matrix_, call_.w, own.first, own.last);

@@ -105,7 +105,11 @@ class StackStep {
   }
 
   void work(Worker& worker) const {
-    const Products products(layers_[0].precision);
+    advance_layers(worker);
+    if constexpr (!exact) leave_products(layers_[0].precision);
+  }
+
+  void advance_layers(Worker& worker) const {
     for (int i = 0; i < count_; ++i) {
       const Step<T>& layer = layers_[i];
       const Packed& weights = weights_[i];
