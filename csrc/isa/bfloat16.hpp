@@ -52,7 +52,7 @@ struct Bfloat16 {
     return base + sum;
   }
 
-#if defined(__AMX_TILE__)
+#if defined(PYRNN_TILES)
   static constexpr int planes = 1, weight_planes = 1;  // the product is that of tiles.hpp
 #elif defined(__AVX512BF16__)
   static constexpr int planes = 1, weight_planes = 1;

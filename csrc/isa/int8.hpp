@@ -86,7 +86,7 @@ struct Int8 {
     return __builtin_convertvector(sum, Vec<float>) * scale + base;
   }
 
-#if defined(__AVX512VNNI__) || defined(__AMX_TILE__)
+#if defined(__AVX512VNNI__) || defined(PYRNN_TILES)
   // vpdpbusd multiplies unsigned by signed bytes: q + 128 by q, less 128 times the sum of the latter. So do tiles.
   static constexpr int planes = 1, weight_planes = 1;
 

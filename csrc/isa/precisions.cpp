@@ -49,7 +49,7 @@ void add_reduced_line(const ReducedMatrix& matrix, Index first, Index last, Inde
   }
 }
 
-#if defined(__AMX_TILE__)
+#if defined(PYRNN_TILES)
 template <class Format>
 constexpr auto multiply_by = &multiply_tiles<Format>;
 template <class Format>
@@ -76,7 +76,7 @@ constexpr Precision precision_of = {
 // A new one is one more line. What has instructions for one of them alone takes the other of the instruction set that it
 // extends (CMakeLists.txt).
 extern const Precision precisions[];
-#if defined(__AVX512BF16__) && !defined(__AMX_TILE__)
+#if defined(__AVX512BF16__) && !defined(PYRNN_TILES)
 const Precision precisions[] = {precision_of<Bfloat16>, {}};
 #elif defined(__AVX512VNNI__)
 const Precision precisions[] = {precision_of<Int8>, {}};

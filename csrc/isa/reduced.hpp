@@ -12,6 +12,11 @@
 #include <immintrin.h>
 #endif
 
+// g++ names it so, and clang, once, otherwise.
+#if defined(__AMX_TILE__) || defined(__AMXTILE__)
+#define PYRNN_TILES 1
+#endif
+
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
@@ -19,7 +24,7 @@ template <class Format>
 constexpr int per_word = static_cast<int>(sizeof(Word) / sizeof(typename Format::Value));
 
 // Words of a row come in as many: tiles take 16 at once.
-#if defined(__AMX_TILE__)
+#if defined(PYRNN_TILES)
 constexpr Index words_at_once = 16;
 #else
 constexpr Index words_at_once = 1;

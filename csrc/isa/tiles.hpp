@@ -7,7 +7,7 @@
 
 #include "reduced.hpp"
 
-#if defined(__AMX_TILE__)
+#if defined(PYRNN_TILES)
 
 namespace pyrnn::avx512_vnni {
 extern const Precision precisions[];  // int8
