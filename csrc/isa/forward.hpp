@@ -137,7 +137,7 @@ class ForwardScan {
   }
   // Whether both products of a step can run at once, and whether they do.
   bool may_fuse() const {
-    // What a token adds in reduced precision is a column of W_ih, rows at a time.
+    // Tokens add columns of W_ih, which in reduced precision are not a part of the product.
     if (!exact && call_.in.tokens != nullptr) return false;
     return Cell::phases == 1 && packs() && !phases_.parts();
   }

@@ -18,8 +18,8 @@ struct Int8 {
     float scale, inverse;
   };
   static constexpr int largest = 127;
-  // Lines of a panel before its words: the scales, and -128 * (sum of q). The second serves VNNI alone, but
-  // packed weights are the same on every ISA.
+  // Lines of a panel before its words: the scales, and -128 * (sum of q). The second serves VNNI and tiles
+  // alone, but every ISA has it.
   static constexpr int header = 2, operand_header = words_at_once;
   // depth * 127^2 has to fit in 31 bits.
   static constexpr Index max_depth = INT32_MAX / (largest * largest);

@@ -89,12 +89,12 @@ constexpr long tile_bytes = rows_of_a_tile * line_bytes;
   } while (false)
 #define PYRNN_STORE_TILE(tile) _tile_stored(tile, sums[tile].to, sums[tile].next_to)
 
-// Lines of panels are not kept in the first-level cache, where they would take the place of the rows of A: those are
-// read for all panels.
-//
 // `columns` tiles of one block of rows, or as many of each of two.
 template <int columns, bool two>
 PYRNN_INLINE void start_tiles(const TileSums (&sums)[4]) {
+  asm volatile(
+      "" ::
+          : "memory");  // g++ does not know that tiles read memory: what they read has to be there
   PYRNN_START_TILE(0);
   if constexpr (columns > 1) PYRNN_START_TILE(1);
   if constexpr (two || columns > 2) PYRNN_START_TILE(2);
@@ -109,6 +109,9 @@ PYRNN_INLINE void store_tiles(const TileSums (&sums)[4]) {
   if constexpr (columns > (two ? 1 : 3)) PYRNN_STORE_TILE(3);
 }
 
+// Lines of panels are not kept in the first-level cache, where they would take the place of the rows of A: those are
+// read for all panels.
+//
 // One block of rows by P panels. Panel j adds to tile j; where they are `apart`, the last of three to tile 3.
 template <class Format, int P, bool apart = false>
 PYRNN_INLINE void add_tiles(TileOperands of) {
