@@ -9,7 +9,7 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-struct Bfloat16 {
+struct Bfloat16 : HoldsPlanes<Bfloat16> {
   static constexpr const char* precision = "bfloat16";
   using Value = std::uint16_t;
   using Sum = Vec<float>;
@@ -77,6 +77,18 @@ struct Bfloat16 {
   PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
     return plane<later>(words);
   }
+#if defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
+  // Beside 6 x 2 sums there is no register for a constant.
+  template <int later>
+  PYRNN_INLINE static Held held(const Word* at) {
+    Vec<Word> words = load(at);
+    if constexpr (later == 0) return words << 16;
+    alignas(32) static constexpr Word upper[] = {-0x10000, -0x10000, -0x10000, -0x10000,
+                                                 -0x10000, -0x10000, -0x10000, -0x10000};
+    asm("vpand %1, %0, %0" : "+x"(words) : "m"(upper));
+    return words;
+  }
+#endif
   PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
     return bit_cast<Sum>(w) * bit_cast<Sum>(*x) + sum;
   }

@@ -10,7 +10,7 @@
 namespace pyrnn::PYRNN_ISA {
 namespace {
 
-struct Int8 {
+struct Int8 : HoldsPlanes<Int8> {
   static constexpr const char* precision = "int8";
   using Value = std::int8_t;
   using Sum = Vec<std::int32_t>;
@@ -106,22 +106,40 @@ struct Int8 {
 #endif
 #elif defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
   // vpmaddubsw multiplies unsigned by signed bytes and adds two neighbours in 16 bits, which hold 2 * 127^2: the
-  // magnitude of x by w with the sign of x.
-  static constexpr int planes = 2, weight_planes = 1;
+  // magnitude of one by the other with the sign of the first.
+  static constexpr int planes = 1, weight_planes = 1;
 
   template <int>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
     return words;
   }
-  template <int with_sign>
-  PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
-    return with_sign == 1 ? words : bit_cast<Vec<Word>>(_mm256_abs_epi8(bit_cast<__m256i>(words)));
-  }
+  PYRNN_INLINE static Vec<Word> operand(Vec<Word> words) { return words; }
   PYRNN_INLINE static Sum start(const Word*) { return Sum{}; }
-  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
-    const __m256i with_sign = _mm256_sign_epi8(bit_cast<__m256i>(w), bit_cast<__m256i>(x[1]));
-    const __m256i pairs = _mm256_maddubs_epi16(bit_cast<__m256i>(x[0]), with_sign);
+  PYRNN_INLINE static Sum add_pairs(Sum sum, __m256i magnitude, __m256i with_sign) {
+    const __m256i pairs = _mm256_maddubs_epi16(magnitude, with_sign);
     return sum + bit_cast<Sum>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  // Few rows: each has its magnitude ready.
+  PYRNN_INLINE static Sum add(Sum sum, Vec<Word> w, const Vec<Word>* x) {
+    const __m256i values = bit_cast<__m256i>(*x);
+    return add_pairs(sum, _mm256_abs_epi8(values), _mm256_sign_epi8(bit_cast<__m256i>(w), values));
+  }
+
+  // More rows: W has, for all of them. Its signs come out of memory, since there is no register for them.
+  struct Held {
+    __m256i magnitude;
+    const Word* words;
+  };
+  template <int>
+  PYRNN_INLINE static Held held(const Word* words) {
+    return {_mm256_abs_epi8(bit_cast<__m256i>(load(words))), words};
+  }
+  PYRNN_INLINE static Sum add(Sum sum, const Held& w, const Vec<Word>* x) {
+    __m256i with_sign;
+    asm("vpsignb %2, %1, %0"
+        : "=x"(with_sign)
+        : "x"(bit_cast<__m256i>(*x)), "m"(*reinterpret_cast<const __m256i_u*>(w.words)));
+    return add_pairs(sum, w.magnitude, with_sign);
   }
 #else
   static constexpr int planes = 2, weight_planes = 2;

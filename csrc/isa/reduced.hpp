@@ -157,11 +157,9 @@ PYRNN_INLINE const Word* operand_of(const ReducedRows& rows, Index r) {
   return rows.a + r * rows.stride;
 }
 
-// Most rows of a tile. 16 registers hold 6 x 2 sums beside 2 vectors of one plane, a broadcast and a constant, or 4 x 2
-// where a product takes more than one of these. The narrowest vectors are for processors of long ago: 4 will do.
-template <class Format>
-constexpr int reduced_rows =
-    vector_registers == 32 || (vector_bytes == 32 && Format::weight_planes == 2) ? 6 : 4;
+// Most rows of a tile. 16 registers hold 6 x 2 sums beside 2 vectors of W and a broadcast. The narrowest vectors are for
+// processors of long ago: 4 will do.
+constexpr int reduced_rows = vector_registers == 32 || vector_bytes == 32 ? 6 : 4;
 
 // Vectors side by side. Of vdpbf16ps one starts in each cycle and takes 6, so one row takes 8 vectors. More
 // rows take 4 where the sums fit beside the planes of 4 vectors, a broadcast and a constant.
@@ -170,6 +168,19 @@ constexpr int reduced_vectors() {
   if (R <= 2) return R == 1 ? 8 : 4;
   return R * 4 + Format::weight_planes * 4 + 2 <= vector_registers ? 4 : 2;
 }
+
+// What a tile of three rows or more holds of W for all of them: a plane of its words.
+template <class Format>
+struct HoldsPlanes {
+  using Held = Vec<Word>;
+
+  template <int part>
+  PYRNN_INLINE static Held held(const Word* words) {
+    Vec<Word> plane = Format::template plane<part>(load(words));
+    keep(plane);
+    return plane;
+  }
+};
 
 // A word of a row of A, of each of its planes `words` apart.
 template <class Format>
@@ -204,16 +215,32 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
 
   const Word* a[R];
   for (int r = 0; r < R; ++r) a[r] = operand_of(rows, r) + Format::operand_header;
-  const Word* line = head + Format::header * panel_width<Word>;
-  for (Index k = 0; k < words; ++k, line += panel_width<Word>) {
-    if constexpr (R <= 2) {
+  // Where a line is more than a vector, hidden: a compiler would keep one register for the place of each vector, since it
+  // is that of its header too.
+  constexpr bool apart = panel_vectors > 1;
+  const Word* line[apart ? P : 1];
+#pragma GCC unroll 4
+  for (int j = 0; j < (apart ? P : 1); ++j) {
+    const Word* start = head + Format::header * panel_width<Word> + j * stride;
+    if constexpr (apart) asm("" : "+r"(start));
+    line[j] = start;
+  }
+  Index at = 0;
+  const auto words_at = [&](int i) __attribute__((always_inline)) {
+    return apart ? line[i / W] + at + i % W * lanes<Word> : line[0] + place(i);
+  };
+  const auto next_line = [&]() __attribute__((always_inline)) {
+    apart ? void(at += panel_width<Word>) : void(line[0] += panel_width<Word>);
+  };
+  if constexpr (R <= 2) {
+    for (Index k = 0; k < words; ++k, next_line()) {
       Vec<Word> x[R][planes];
 #pragma GCC unroll 2
       for (int r = 0; r < R; ++r) splat_planes<Format>(x[r], a[r] + k, words);
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
         Vec<Word> w[weights];
-        spread<Format>(w, load(line + place(i)));
+        spread<Format>(w, load(words_at(i)));
         if constexpr (R > 1) keep(w[0]);
 #pragma GCC unroll 2
         for (int r = 0; r < R; ++r) {
@@ -223,27 +250,26 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
           }
         }
       }
-    } else {
-      // One plane of W after the other: of both there would be too many registers.
-      const auto add_plane = [&](auto part_constant) __attribute__((always_inline)) {
-        constexpr int part = decltype(part_constant)::value, each = planes / weights;
-        Vec<Word> w[N];
+    }
+  } else {
+    // One plane of W after the other: of both there would be too many registers.
+    const auto add_plane = [&](Index k, auto part_constant) __attribute__((always_inline)) {
+      constexpr int part = decltype(part_constant)::value, each = planes / weights;
+      typename Format::Held w[N];
 #pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) {
-          w[i] = Format::template plane<part>(load(line + place(i)));
-          keep(w[i]);
-        }
+      for (int i = 0; i < N; ++i) w[i] = Format::template held<part>(words_at(i));
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          Vec<Word> x[each];
+      for (int r = 0; r < R; ++r) {
+        Vec<Word> x[each];
 #pragma GCC unroll 2
-          for (int n = 0; n < each; ++n) x[n] = splat(a[r][k + (part + n) * words]);
+        for (int n = 0; n < each; ++n) x[n] = splat(a[r][k + (part + n) * words]);
 #pragma GCC unroll 8
-          for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i], x);
-        }
-      };
-      add_plane(std::integral_constant<int, 0>());
-      if constexpr (weights == 2) add_plane(std::integral_constant<int, 1>());
+        for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i], x);
+      }
+    };
+    for (Index k = 0; k < words; ++k, next_line()) {
+      add_plane(k, std::integral_constant<int, 0>());
+      if constexpr (weights == 2) add_plane(k, std::integral_constant<int, 1>());
     }
   }
 
@@ -300,7 +326,7 @@ void reduced_panels(const ReducedRows& rows, const ReducedPanels<Format>& b, Ind
   if constexpr (P > 1) reduced_panels<Format, R, W, P / 2>(rows, b, p, last, base_row);
 }
 
-template <class Format, int R = reduced_rows<Format>>
+template <class Format, int R = reduced_rows>
 void reduced_tile_of(Index n, const ReducedRows& rows, const ReducedPanels<Format>& b, Index first,
                      Index last, const float* base_row) {
   if constexpr (R > 1) {
@@ -315,7 +341,7 @@ void multiply_reduced(Index count, const ReducedRows& rows, const ReducedMatrix&
                       Index first, Index last, const float* base_row) {
   if (count == 0 || first >= last) return;
   const ReducedPanels<Format> b(matrix);
-  const Index tiles = ceil_div(count, reduced_rows<Format>);
+  const Index tiles = ceil_div(count, reduced_rows);
   // All rows pass over a few panels, as many as a tile takes, which come from L2 once in each tile.
   const Index some = tiles == 1 ? last - first : ceil_div(4, panel_vectors);
   for (Index p = first; p < last; p += some) {
