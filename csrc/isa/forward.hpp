@@ -146,10 +146,13 @@ class ForwardScan {
     if (rows < Plan::least_rows) return false;
     if constexpr (!exact) return rows >= Plan::many_rows;
     if constexpr (most_bundled == 1) {
-      // The third-level cache keeps pace with narrow vectors.
+      if (rows >= Plan::many_rows) return true;
+      // The third-level cache keeps pace with narrow vectors. But sums that leave the registers between the products gain
+      // by it only where W_ih is large: else all rows of a block of steps make better tiles of it.
       constexpr Index most_inputs = 4 * 1024 * 1024;
-      return plan_.by_rows || rows >= Plan::many_rows ||
-             (both_at_once<Cell>(rows) && G * H_ * I_ * Index(sizeof(T)) <= most_inputs);
+      const Index bytes = G * H_ * I_ * Index(sizeof(T));
+      return both_at_once<Cell>(rows) ? plan_.by_rows || bytes <= most_inputs
+                                      : plan_.by_rows && bytes > most_inputs / 2;
     }
     // What W_ih adds to W_hh is to stay in L2 with it, unless the arithmetic takes longer than all weights from
     // L3; while rows pass over a strip of both, that is to stay there in any case.
