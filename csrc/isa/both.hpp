@@ -96,21 +96,26 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
       for (Index p = panels.first * G, some = 0; p < last; p += some) {
         const Lines<T> w_ih = lines_at<Cell>(weights.input, p, last, some);
         const Lines<T> w_hh = lines_at<Cell>(weights.hidden[0], p, last, some);
-        Ahead next_ih, next_hh;
-        if (most_bundled > 1 && pass.next.size() > 0) {
-          const auto strip_ahead = [&](const Panels<T>& b) {
-            Index panels_ahead = 0;
-            const bool ends = p + some >= last;
-            const Lines<T> lines = lines_at<Cell>(b, ends ? pass.next.first * G : p + some,
-                                                  ends ? pass.next.last * G : last, panels_ahead);
-            return ahead_of(lines.line, panels_ahead, b.depth, pass.index, pass.count);
-          };
-          next_ih = strip_ahead(weights.input);
-          next_hh = strip_ahead(weights.hidden[0]);
-        }
         some = min(some, most);
+        // Panels that do not lie interleaved are asked for one ahead of the first rows; the others find them in L2.
+        const bool looks = pass.next.size() > 0 && (most_bundled > 1 || pass.index == 0);
+        const Index passes = most_bundled > 1 ? pass.count : tiles_of(n);
+        Index at_pass = pass.index;
+        const auto strip_ahead = [&](const Panels<T>& b) {
+          Index panels_ahead = 0;
+          const bool ends = p + some >= last;
+          const Lines<T> lines = lines_at<Cell>(b, ends ? pass.next.first * G : p + some,
+                                                ends ? pass.next.last * G : last, panels_ahead);
+          return ahead_of(lines.line, most_bundled > 1 ? panels_ahead : 1, b.depth, at_pass,
+                          passes);
+        };
         const auto tile = [&](auto rows_constant, Index row) {
           constexpr int R = decltype(rows_constant)::value;
+          Ahead next_ih, next_hh;
+          if (looks_ahead<R> && looks) {
+            next_ih = strip_ahead(weights.input);
+            next_hh = strip_ahead(weights.hidden[0]);
+          }
           const auto panels_of_tile = [&](auto vectors, auto first, Index at) {
             constexpr int M = decltype(vectors)::value, from = decltype(first)::value;
             Lines<T> ih = w_ih, hh = w_hh;
@@ -120,6 +125,10 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
                                          weights.hidden[0].depth, weights.bias, x.c + row,
                                          (apart ? p / G * C : p + at) * panel_width<T>, next_ih,
                                          next_hh);
+            if (most_bundled == 1 && next_ih.step > 0) {
+              next_ih.at += ih.next_panel * Index(sizeof(T));
+              next_hh.at += hh.next_panel * Index(sizeof(T));
+            }
           };
           if constexpr (!apart && (most_bundled == 1 || G == 1)) {
             for_panels<R>(some, panels_of_tile);
@@ -127,6 +136,7 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
             panels_of_tile(std::integral_constant<int, G * panel_vectors>(),
                            std::integral_constant<int, 0>(), 0);
           }
+          if constexpr (most_bundled == 1) ++at_pass;
         };
         if (n == 1) {
           tile(std::integral_constant<int, 1>(), 0);

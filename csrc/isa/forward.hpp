@@ -73,7 +73,9 @@ class ForwardScan {
     const Index weights_bytes = G * W * (I_ + P_) * Index(sizeof(T));
     const Index fit = block_bytes / max(1, weights_bytes) / at_once * at_once;
     fused_panels_ = clamp(fit, at_once, most_fused);
-    far_ = weights_of_a_thread() > second_level_bytes;
+    // Narrow vectors wait for none out of L3.
+    far_ = most_bundled > 1 ? weights_of_a_thread() > second_level_bytes
+                            : weights_of_all() >= Plan::most_bytes;
     tall_ = most_bundled == 1 && weights_bytes > block_bytes / 4;
   }
 
@@ -132,9 +134,7 @@ class ForwardScan {
   bool shares() const { return call_.packed != nullptr || call_.keep != nullptr; }
   // As many as they would be in T: with less to read goes less to multiply. Few rows of reduced precision are cut by
   // units in any case.
-  Index bytes_to_plan() const {
-    return exact || B_ >= Plan::many_rows ? G * H_ * (I_ + P_) * Index(sizeof(T)) : 0;
-  }
+  Index bytes_to_plan() const { return exact || B_ >= Plan::many_rows ? weights_of_all() : 0; }
   // Whether both products of a step can run at once, and whether they do.
   bool may_fuse() const {
     // Tokens add columns of W_ih, which in reduced precision are not a part of the product.
@@ -163,8 +163,9 @@ class ForwardScan {
     return both_at_once<Cell>(rows) && weights_of_a_thread() <= most_bytes;
   }
   Index strip_bytes() const { return strip_panels<Cell> * (I_ + P_) * line_bytes; }
+  Index weights_of_all() const { return G * H_ * (I_ + P_) * Index(sizeof(T)); }
   Index weights_of_a_thread() const {
-    return G * H_ * (I_ + P_) * Index(sizeof(T)) / (plan_.by_rows ? 1 : plan_.threads);
+    return weights_of_all() / (plan_.by_rows ? 1 : plan_.threads);
   }
   // A single step uses each weight once: panels are packed as they are needed.
   bool packs() const { return T_ > 1 || shares(); }

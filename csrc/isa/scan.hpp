@@ -116,6 +116,8 @@ struct Plan {
   static constexpr Index least_rows = 4;
   // With so many the arithmetic takes longer than reading all weights at every step.
   static constexpr Index many_rows = 16;
+  // More weights than this, read by each thread, are not at hand in the third-level cache at every step.
+  static constexpr Index most_bytes = 8 * 1024 * 1024;
 
   int threads;
   bool by_rows;
@@ -135,9 +137,7 @@ struct Plan {
   }
 
  private:
-  // More than this, read by each thread, is not at hand in the third-level cache at every step.
-  static constexpr Index most_bytes = 8 * 1024 * 1024;
-  // Nor is that level fast enough anywhere for wide vectors, where each thread has a tile or two of rows for all
+  // Nor is the third level fast enough anywhere for wide vectors, where each thread has a tile or two of rows for all
   // of its lines.
   static constexpr Index most_for_tiles =
       most_bundled > 1 ? second_level_bytes * 5 / 2 : most_bytes;

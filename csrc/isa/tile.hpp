@@ -175,8 +175,8 @@ struct Lines {
 };
 
 // What comes into L2 line by line while a tile runs: lines that are multiplied after it. Where L3 is slow
-// (8 bytes in a cycle and core of Intel's servers), tiles that meet theirs there run at a third of the rate,
-// and no prefetcher knows which lines those will be.
+// (8 bytes in a cycle and core of Intel's servers), or weights are larger than it, tiles that meet theirs there run at
+// a third of the rate, and no prefetcher knows which lines those will be.
 struct Ahead {
   const char* at = nullptr;
   Index step = 0;  // bytes, with each line of the tile; 0: nothing
@@ -192,14 +192,18 @@ constexpr Index second_level_bytes = 1024 * 1024, near_bytes = second_level_byte
 
 // Fewer rows take lines faster than any come.
 template <int R>
-constexpr bool looks_ahead = most_bundled > 1 && R >= 4;
+constexpr bool looks_ahead = (most_bundled > 1 || few_sums) && R >= 4;
+
+// Lines of a tile for one that is asked for. Of tiles on narrow vectors it is the instructions that count.
+constexpr int lines_for_one = most_bundled > 1 ? 1 : 2;
 
 // The strip of `panels` panels whose lines `k` start at `line`, while pass `pass` of `passes` goes over as many
-// lines of another one.
+// lines of another one. No line is left out where there are passes enough, `lines_for_one`.
 template <class T>
 PYRNN_INLINE Ahead ahead_of(const T* line, Index panels, Index lines, Index pass, Index passes) {
-  const Index step = ceil_div(panels * line_bytes, passes);
-  return {reinterpret_cast<const char*>(line) + pass * lines * step, step};
+  const Index step =
+      min(panels * line_bytes, ceil_div(lines_for_one * panels * line_bytes, passes));
+  return {reinterpret_cast<const char*>(line) + pass * (lines / lines_for_one) * step, step};
 }
 
 // sum[r][place(v)] += the products of `depth` values of each row, `step` apart, with N vectors of neighbouring
@@ -209,15 +213,29 @@ PYRNN_INLINE void add_lines(Vec<T> (&sum)[R][S], const T* const (&a)[R], Index s
                             Index depth, Ahead ahead, Place place) {
   constexpr int V = panel_vectors;
   Index element = 0;
-  const auto pass_over = [&](auto looks) {
+  const auto add_line = [&]() __attribute__((always_inline)) {
+    const auto line = [&](int v) {
+      return load(b.line + (first + v) / V * b.panel_step() + (first + v) % V * lanes<T>);
+    };
+    multiply_line<R, N, T>(sum, a, element, line, place);
+    b.line += b.line_step();
+    element += step;
+  };
+  const auto pass_over = [&](auto looks) __attribute__((always_inline)) {
+    constexpr int every = decltype(looks)::value ? lines_for_one : 1;
+    Index n = depth;
+    if constexpr (every > 1) {
+      for (; n >= every; n -= every) {
 #pragma GCC unroll 2
-    for (Index n = depth; n > 0; --n) {
-      const auto line = [&](int v) {
-        return load(b.line + (first + v) / V * b.panel_step() + (first + v) % V * lanes<T>);
-      };
-      multiply_line<R, N, T>(sum, a, element, line, place);
-      b.line += b.line_step();
-      element += step;
+        for (int i = 0; i < every; ++i) add_line();
+        ahead.advance();
+      }
+      for (; n > 0; --n) add_line();
+      return;
+    }
+#pragma GCC unroll 2
+    for (; n > 0; --n) {
+      add_line();
       if constexpr (decltype(looks)::value) ahead.advance();
     }
   };
