@@ -77,7 +77,7 @@ LARGE = [
     Case(cell, dtype, 2, rows, inputs, 300)
     for cell in ("rnn_tanh", "gru", "lstm")
     for dtype in DTYPES
-    for rows, inputs in ((5, 330), (8, 1100), (30, 300), (60, 1100))
+    for rows, inputs in ((5, 330), (8, 1100), (30, 300), (60, 1500))
 ]
 
 
