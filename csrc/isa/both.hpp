@@ -99,7 +99,7 @@ void multiply_both(Index n, const RowsOf& x, const RowsOf& h,
         some = min(some, most);
         // Panels that do not lie interleaved are asked for one ahead of the first rows; the others find them in L2.
         const bool looks = pass.next.size() > 0 && (most_bundled > 1 || pass.index == 0);
-        const Index passes = most_bundled > 1 ? pass.count : tiles_of(n);
+        const Index passes = most_bundled > 1 ? pass.count : ceil_div(n, tile_rows);
         Index at_pass = pass.index;
         const auto strip_ahead = [&](const Panels<T>& b) {
           Index panels_ahead = 0;

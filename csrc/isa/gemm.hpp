@@ -115,13 +115,6 @@ PYRNN_INLINE Index smallest_tile(Index rows) {
   return smallest;
 }
 
-// How many those tiles are.
-PYRNN_INLINE Index tiles_of(Index rows) {
-  Index tiles = 0;
-  for (; rows > 0; rows -= next_tile(rows)) ++tiles;
-  return tiles;
-}
-
 // Calls f(first row, rows) for each tile.
 template <class F>
 PYRNN_INLINE void for_tiles(Index count, F f) {

@@ -179,7 +179,7 @@ struct Lines {
 // a third of the rate, and no prefetcher knows which lines those will be.
 struct Ahead {
   const char* at = nullptr;
-  Index step = 0;  // bytes, with each line of the tile; 0: nothing
+  Index step = 0;  // bytes, with each `lines_for_one` lines of the tile; 0: nothing
 
   PYRNN_INLINE void advance() {
     __builtin_prefetch(at, 0, 2);
