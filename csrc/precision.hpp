@@ -29,6 +29,7 @@ struct ReducedRows {
   const Word* a;  // [rows, stride]
   Index stride;   // operand_words
   float* const* c;
+  bool as_floats = false;  // whether Precision::as_floats said so
 };
 
 struct Precision {
@@ -40,6 +41,9 @@ struct Precision {
   Index (*operand_words)(Index depth);
   // a [depth] into operand [operand_words].
   void (*prepare)(const float* a, Index depth, Word* operand);
+  // Of prepared rows, whether the product should take them in another form, which this function leaves beside them, with the
+  // same bits. Null where there is none.
+  bool (*as_floats)(const ReducedMatrix& b, Index count, Word* rows, Index stride);
   // Panels [first, last) of w [groups * columns, depth].
   void (*pack)(const ReducedMatrix& b, const float* w, Index first, Index last);
   // A w that packs to the same panels: the rounded one.

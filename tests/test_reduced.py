@@ -163,6 +163,68 @@ def test_a_row_depends_on_no_other(
         assert_same_bits(column, alone[:7, -1:], "one column")
 
 
+def powers(rng: np.random.Generator, low: int, high: int, *shape: int) -> Array:
+    """Numbers of either sign between 2^low and 2^high, each magnitude as likely as any other."""
+    sizes = np.exp2(rng.uniform(low, high, shape)) * rng.choice((-1, 1), shape)
+    return sizes.astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("x_powers", "w_powers"),
+    [
+        ((-60, 5), (-30, 5)),  # as large as sums are made by other instructions with many rows
+        ((-56, -50), (-56, -50)),
+        ((-70, -60), (-55, -45)),
+        ((-126, -100), (-20, 0)),
+        ((-20, 0), (-126, -100)),
+        ((-149, -60), (-100, 10)),
+        ((60, 66), (60, 64)),  # sums overflow
+        ((-126, 127), (-126, 127)),
+    ],
+)
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_bfloat16_row_depends_on_no_other_of_any_size(
+    isa: str, x_powers: tuple[int, int], w_powers: tuple[int, int], isa_workers: dict[str, Worker]
+) -> None:
+    """Denormal products and sums, overflows, zeros, NaN and inf, one row alone and among others."""
+    rng = np.random.default_rng(10)
+    call, zero = isa_workers[isa].call, np.zeros(49, np.float32)
+    for k in (1, 2, 7, 64, 131):
+        x, w = powers(rng, *x_powers, 33, k), powers(rng, *w_powers, 49, k)
+        x[:, rng.integers(0, k, k // 3)] = 0
+        w[rng.random(w.shape) < 0.2] = 0
+        bad_x, bad_w = x.copy(), w.copy()
+        bad_x[rng.integers(0, 33, 5), rng.integers(0, k, 5)] = (np.nan, np.inf, -np.inf, -np.nan, 1)
+        bad_w[rng.integers(0, 49, 5), rng.integers(0, k, 5)] = (np.nan, np.inf, -np.inf, -np.nan, 1)
+        for rows, columns in ((x, w), (bad_x, w), (x, bad_w), (bad_x, bad_w), (0 * x, bad_w)):
+            alone = np.concatenate(
+                [
+                    call(_core.reduced_product, "bfloat16", rows[i : i + 1], columns, zero)
+                    for i in range(33)
+                ]
+            )
+            alone[np.isnan(alone)] = np.nan  # IEEE leaves open which one of several
+            for n in (2, 3, 4, 5, 12, 17, 33):
+                together = call(_core.reduced_product, "bfloat16", rows[:n], columns, zero)
+                together[np.isnan(together)] = np.nan
+                assert_same_bits(together, alone[:n], f"{n} rows of {k}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_smallest_difference_of_bfloat16_products(
+    isa: str, isa_workers: dict[str, Worker]
+) -> None:
+    """(1 + e)^2 - (1 + 2 e) = e^2, around the smallest normal number."""
+    e, zero, call = 2.0**-7, np.zeros(1, np.float32), isa_workers[isa].call
+    for power in range(-118, -106):
+        x = np.tile(np.array([[1 + e, -1]]) * 2.0**-50, (12, 1)).astype("float32")
+        w = (np.array([[1 + e, 1 + 2 * e]]) * 2.0 ** (power + 50)).astype("float32")
+        alone = call(_core.reduced_product, "bfloat16", x[:1], w, zero)
+        assert alone[0, 0] in (e**2 * 2.0**power, 0 if power < -112 else np.nan)
+        together = call(_core.reduced_product, "bfloat16", x, w, zero)
+        assert_same_bits(together, np.tile(alone, (12, 1)), f"2^{power}")
+
+
 @pytest.mark.usefixtures("threads_whatever_the_load")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_number_of_threads_changes_nothing(precision: str) -> None:

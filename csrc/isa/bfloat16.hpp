@@ -1,13 +1,25 @@
-// bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Products and sums are float32.
+// bfloat16: the upper half of a float32, rounded to the nearest, ties to even. Products and sums are float32; of a word,
+// the product of the later values is added first.
 //
 // vdpbf16ps takes denormals for 0 and gives 0 for them: with it, results below 2^-126 are 0. So does what rounds to
-// bfloat16 where there is that.
+// bfloat16 where there is that. With fused multiply-adds its sums have the same bits where no denormal occurs (dot.hpp).
 #pragma once
 
 #include "reduced.hpp"
 
+// Whether vdpbf16ps is what multiplies.
+#if defined(__AVX512BF16__) && !defined(PYRNN_TILES)
+#define PYRNN_DOT 1
+#endif
+
 namespace pyrnn::PYRNN_ISA {
 namespace {
+
+#if defined(PYRNN_DOT)
+// Intel's processors start one vdpbf16ps every other cycle, and four fused multiply-adds in that time, which are as many
+// products.
+inline bool dot_is_slow() { return __builtin_cpu_is("intel") != 0; }
+#endif
 
 struct Bfloat16 : HoldsPlanes<Bfloat16> {
   static constexpr const char* precision = "bfloat16";
@@ -16,6 +28,14 @@ struct Bfloat16 : HoldsPlanes<Bfloat16> {
   struct Scale {};
   static constexpr int header = 0, operand_header = 0;
   static constexpr Index max_depth = PTRDIFF_MAX;
+#if defined(PYRNN_DOT)
+  // The least magnitude of rows; and beside the words of a row, its values as float32.
+  static constexpr int trailer = 1;
+  static Index beside() { return dot_is_slow() ? 2 : 0; }
+#else
+  static constexpr int trailer = 0;
+  static constexpr Index beside() { return 0; }
+#endif
 
   static Scale scale_of(const float*, Index) { return {}; }
   static void store_header(Scale, Word*, Index) {}
@@ -54,8 +74,13 @@ struct Bfloat16 : HoldsPlanes<Bfloat16> {
 
 #if defined(PYRNN_TILES)
   static constexpr int planes = 1, weight_planes = 1;  // the product is that of tiles.hpp
-#elif defined(__AVX512BF16__)
+#elif defined(PYRNN_DOT)
   static constexpr int planes = 1, weight_planes = 1;
+
+  static void store_trailer(const float* w, Index n, Word* trailer) {
+    trailer[0] = bit_cast<Word>(least_of_rows(w, n));
+  }
+  static float least_of_rows(const float* w, Index n);
 
   template <int>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
@@ -68,21 +93,21 @@ struct Bfloat16 : HoldsPlanes<Bfloat16> {
 #else
   static constexpr int planes = 2, weight_planes = 2;
 
-  // The earlier or the later value of each word, as float32.
-  template <int later>
+  // The later or the earlier value of each word, as float32.
+  template <int part>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {
-    return later == 1 ? words & splat(Word(-0x10000)) : words << 16;
+    return part == 0 ? words & splat(Word(-0x10000)) : words << 16;
   }
-  template <int later>
+  template <int part>
   PYRNN_INLINE static Vec<Word> operand_plane(Vec<Word> words) {
-    return plane<later>(words);
+    return plane<part>(words);
   }
 #if defined(__AVX2__) && PYRNN_VECTOR_BYTES == 32
   // Beside 6 x 2 sums there is no register for a constant.
-  template <int later>
+  template <int part>
   PYRNN_INLINE static Held held(const Word* at) {
     Vec<Word> words = load(at);
-    if constexpr (later == 0) return words << 16;
+    if constexpr (part == 1) return words << 16;
     alignas(32) static constexpr Word upper[] = {-0x10000, -0x10000, -0x10000, -0x10000,
                                                  -0x10000, -0x10000, -0x10000, -0x10000};
     asm("vpand %1, %0, %0" : "+x"(words) : "m"(upper));

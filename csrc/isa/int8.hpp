@@ -20,10 +20,11 @@ struct Int8 : HoldsPlanes<Int8> {
   static constexpr int largest = 127;
   // Lines of a panel before its words: the scales, and -128 * (sum of q). The second serves VNNI and tiles
   // alone, but every ISA has it.
-  static constexpr int header = 2, operand_header = words_at_once;
+  static constexpr int header = 2, operand_header = words_at_once, trailer = 0;
   // depth * 127^2 has to fit in 31 bits.
   static constexpr Index max_depth = INT32_MAX / (largest * largest);
 
+  static constexpr Index beside() { return 0; }
   static Scale scale_of(const float* a, Index n) {
     // As integers, magnitudes keep their order, and inf and NaN stand above all.
     Word top = 0;

@@ -88,9 +88,12 @@ PYRNN_INLINE Index prepared_words(const ReducedMatrix& b) {
 
 PYRNN_INLINE ReducedRows prepared(const ReducedMatrix& b, Index n, const float* const* a,
                                   float* const* c, Word* buffer) {
+  const Precision& precision = *b.precision;
   const Index stride = prepared_words(b);
-  for (Index i = 0; i < n; ++i) b.precision->prepare(a[i], b.depth, buffer + i * stride);
-  return {buffer, stride, c};
+  for (Index i = 0; i < n; ++i) precision.prepare(a[i], b.depth, buffer + i * stride);
+  const bool as_floats =
+      precision.as_floats != nullptr && precision.as_floats(b, n, buffer, stride);
+  return {buffer, stride, c, as_floats};
 }
 
 // After a thread's last product: what those hold of the thread is given back. Called at the end and not by a destructor,

@@ -1,5 +1,6 @@
 // Compiled once for each ISA, as table.cpp is: the precisions below float32. Exports one list.
 #include "bfloat16.hpp"
+#include "dot.hpp"
 #include "int8.hpp"
 #include "tiles.hpp"
 
@@ -65,11 +66,28 @@ constexpr std::nullptr_t leave = nullptr;
 #endif
 
 template <class Format>
-constexpr Precision precision_of = {
-    Format::precision,     Format::max_depth,        per_word<Format>,
-    &reduced_size<Format>, &operand_words<Format>,   &prepare<Format>,
-    &pack_reduced<Format>, &unpack_reduced<Format>,  &add_reduced_line<Format>,
-    multiply_by<Format>,   multiply_both_by<Format>, leave};
+constexpr decltype(Precision::as_floats) as_floats_of = nullptr;
+#if defined(PYRNN_DOT)
+template <>
+constexpr auto multiply_by<Bfloat16> = &multiply_dot;
+template <>
+constexpr decltype(Precision::as_floats) as_floats_of<Bfloat16> = &rows_as_floats;
+#endif
+
+template <class Format>
+constexpr Precision precision_of = {Format::precision,
+                                    Format::max_depth,
+                                    per_word<Format>,
+                                    &reduced_size<Format>,
+                                    &operand_words<Format>,
+                                    &prepare<Format>,
+                                    as_floats_of<Format>,
+                                    &pack_reduced<Format>,
+                                    &unpack_reduced<Format>,
+                                    &add_reduced_line<Format>,
+                                    multiply_by<Format>,
+                                    multiply_both_by<Format>,
+                                    leave};
 
 }  // namespace
 

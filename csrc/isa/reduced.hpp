@@ -68,13 +68,29 @@ void encode(const float* a, Index n, typename Format::Scale scale, Word* words) 
   });
 }
 
-// A row of A as the product wants it: the header, then each plane of its words.
+// A row of A as the product wants it: the header, then its words, each as all of its planes, then what Format keeps beside
+// them.
 template <class Format>
 Index operand_words(Index depth) {
-  const Index words = Format::operand_header + Format::planes * words_of<Format>(depth);
+  const Index words =
+      Format::operand_header + (Format::planes + Format::beside()) * words_of<Format>(depth);
   // Rows of whole lines: those of a tile are read at once.
   if constexpr (words_at_once > 1) return spread(words / words_at_once) * words_at_once;
   return words;
+}
+
+// The values of two vectors in turn.
+template <class T, class At>
+PYRNN_INLINE void store_pairs(const At& at, T* to, Vec<T> first, Vec<T> second) {
+  interleave<T>(first, second);
+  T* const pairs = to + 2 * at.unit;
+  if (at.n == lanes<T>) {
+    store(pairs, first);
+    store(pairs + lanes<T>, second);
+    return;
+  }
+  store_partial(pairs, first, static_cast<int>(min(2 * at.n, lanes<T>)));
+  if (2 * at.n > lanes<T>) store_partial(pairs + lanes<T>, second, 2 * at.n - lanes<T>);
 }
 
 // a [depth] into operand [operand_words(depth)].
@@ -83,34 +99,38 @@ void prepare(const float* a, Index depth, Word* operand) {
   const typename Format::Scale scale = Format::scale_of(a, depth);
   Format::store_operand_header(scale, operand);
   const Index words = words_of<Format>(depth);
-  Word* const first = operand + Format::operand_header;
-  Word* const last = first + (Format::planes - 1) * words;
-  encode<Format>(a, depth, scale, last);
-  if constexpr (Format::planes == 2) {
-    for_lanes<Word>(0, words, [&](const auto& at) {
-      const Vec<Word> all = at.load(last);
-      at.store(first, Format::template operand_plane<0>(all));
-      at.store(last, Format::template operand_plane<1>(all));
-    });
-  } else {
-    for_lanes<Word>(0, words,
-                    [&](const auto& at) { at.store(last, Format::operand(at.load(last))); });
-  }
+  Word* const to = operand + Format::operand_header;
+  // Each is read before its planes are written, up to there.
+  Word* const from = to + (Format::planes - 1) * words;
+  encode<Format>(a, depth, scale, from);
+  for_lanes<Word>(0, words, [&](const auto& at) {
+    const Vec<Word> all = at.load(from);
+    if constexpr (Format::planes == 2) {
+      store_pairs(at, to, Format::template operand_plane<0>(all),
+                  Format::template operand_plane<1>(all));
+    } else {
+      at.store(to, Format::operand(all));
+    }
+  });
 }
 
 // --- packed W --------------------------------------------------------------------------------------------
 
 // W^T, W [groups * columns, depth]: [panel][line][panel_width], the lines of a panel being its header's and
-// then words_of(depth). Panels alternate between the groups as in Panels, and so do the columns of C.
+// then words_of(depth); behind the panels, the trailer's lines. Panels alternate between the groups as in Panels, and so
+// do the columns of C.
 template <class Format>
 struct ReducedPanels : ReducedMatrix {
   explicit ReducedPanels(const ReducedMatrix& matrix) : ReducedMatrix(matrix) {}
 
   PYRNN_INLINE Index count() const { return groups * panels_of<Word>(columns); }
   PYRNN_INLINE Index lines() const { return Format::header + words_of<Format>(depth); }
-  // Words that the panels take.
-  PYRNN_INLINE Index size() const { return count() * lines() * panel_width<Word>; }
+  // Words of all lines.
+  PYRNN_INLINE Index size() const {
+    return (count() * lines() + Format::trailer) * panel_width<Word>;
+  }
   PYRNN_INLINE Word* panel(Index p) const { return data + p * lines() * panel_width<Word>; }
+  PYRNN_INLINE Word* trailer() const { return panel(count()); }
   PYRNN_INLINE Index column(Index p) const { return start[p % groups] + p / groups * step; }
   // Columns of panel p that exist in W^T.
   PYRNN_INLINE int width(Index p) const {
@@ -149,6 +169,9 @@ void pack_reduced(const ReducedMatrix& matrix, const float* w, Index first, Inde
       Format::store_header(scale, panel + column, b.lines());
     }
   }
+  if constexpr (Format::trailer > 0) {
+    if (last == b.count()) Format::store_trailer(w, b.groups * b.columns * b.depth, b.trailer());
+  }
 }
 
 // --- the product -----------------------------------------------------------------------------------------
@@ -182,11 +205,11 @@ struct HoldsPlanes {
   }
 };
 
-// A word of a row of A, of each of its planes `words` apart.
+// A word of a row of A, as each of its planes.
 template <class Format>
-PYRNN_INLINE void splat_planes(Vec<Word> (&x)[Format::planes], const Word* a, Index words) {
+PYRNN_INLINE void splat_planes(Vec<Word> (&x)[Format::planes], const Word* a) {
 #pragma GCC unroll 2
-  for (int plane = 0; plane < Format::planes; ++plane) x[plane] = splat(a[plane * words]);
+  for (int plane = 0; plane < Format::planes; ++plane) x[plane] = splat(a[plane]);
 }
 
 // Words of W as its planes.
@@ -236,7 +259,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
     for (Index k = 0; k < words; ++k, next_line()) {
       Vec<Word> x[R][planes];
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) splat_planes<Format>(x[r], a[r] + k, words);
+      for (int r = 0; r < R; ++r) splat_planes<Format>(x[r], a[r] + k * planes);
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
         Vec<Word> w[weights];
@@ -262,7 +285,7 @@ PYRNN_INLINE void reduced_tile(const ReducedRows& rows, const ReducedPanels<Form
       for (int r = 0; r < R; ++r) {
         Vec<Word> x[each];
 #pragma GCC unroll 2
-        for (int n = 0; n < each; ++n) x[n] = splat(a[r][k + (part + n) * words]);
+        for (int n = 0; n < each; ++n) x[n] = splat(a[r][k * planes + part + n]);
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) sum[r][i] = Format::add(sum[r][i], w[i], x);
       }

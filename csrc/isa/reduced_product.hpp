@@ -28,7 +28,7 @@ class ProductOf {
                {},      panel_width<Word>, false,         call_.precision};
     for (int g = 0; g < call_.groups; ++g) matrix_.start[g] = g * call_.columns;
     take_panels(matrix_, carver);
-    operands_ = carver.take<Word>(call_.rows * prepared_words(matrix_));
+    operands_ = carver.take<Word>(Team::max_threads() * call_.rows * prepared_words(matrix_));
     a_ = carver.take<const float*>(call_.rows);
     c_ = carver.take<float*>(call_.rows);
   }
@@ -47,17 +47,15 @@ class ProductOf {
       a_[row] = call_.x + row * call_.depth;
       c_[row] = call_.c + row * call_.groups * call_.columns;
     }
-    const Index stride = prepared_words(matrix_);
-    prepared(matrix_, rows.size(), a_ + rows.first, c_ + rows.first,
-             operands_ + rows.first * stride);
     if (!worker.barrier()) return;
-    multiply<Base::row>(call_.rows, ReducedRows{operands_, stride, c_}, matrix_, own.first,
-                        own.last, call_.base_row);
+    Word* const operands = operands_ + worker.index * call_.rows * prepared_words(matrix_);
+    multiply<Base::row>(call_.rows, prepared(matrix_, call_.rows, a_, c_, operands), matrix_,
+                        own.first, own.last, call_.base_row);
   }
 
   const ReducedProduct& call_;
   ReducedMatrix matrix_{};
-  Word* operands_ = nullptr;  // [rows, operand_words]
+  Word* operands_ = nullptr;  // [threads, rows, operand_words]
   const float** a_ = nullptr;
   float** c_ = nullptr;
 };
