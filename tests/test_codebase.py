@@ -33,6 +33,8 @@ FLOORS = {
     "recycled.cpp": 1,
     "strain.hpp": 0,
     "strain.cpp": 1,
+    "cache.hpp": 1,
+    "cache.cpp": 2,
     "latency.hpp": 0,
     "latency.cpp": 2,
     "pool.hpp": 1,

@@ -87,9 +87,19 @@ PYRNN_INLINE void with_rows(Index n, F f) {
 template <int R, class T>
 void tile_strips(Base base, const RowPointers<T>& rows, const Panels<T>& b, Index first, Index last,
                  Range k, const T* base_row) {
-  Strip<T> strip;
+  Strip<T> strip, second;
   Strips<T> strips(b, first, last);
   while (const Index panels = strips.next(strip)) {
+    if constexpr (R == 1 && most_bundled > 1) {
+      const Index more = strips.next(second);
+      if (more == panels && tile_strip_pair(base, rows, strip, second, panels, k, base_row))
+        continue;
+      if (more > 0) {
+        tile_strip<R>(base, rows, strip, panels, k, base_row, Ahead{});
+        tile_strip<R>(base, rows, second, more, k, base_row, Ahead{});
+        continue;
+      }
+    }
     tile_strip<R>(base, rows, strip, panels, k, base_row, Ahead{});
   }
 }

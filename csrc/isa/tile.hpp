@@ -316,5 +316,56 @@ __attribute__((noinline)) void tile_strip(Base base, const RowPointers<T>& rows,
   });
 }
 
+// One row by N panels of each of two strips, all of them whole: 4 sums are too few for processors that start two
+// multiply-adds of whole lines in a cycle, and 2 or 3 for all.
+template <int N, class T>
+PYRNN_INLINE void tile_pair(Base base, const RowPointers<T>& rows, const Strip<T>& first,
+                            const Strip<T>& second, Range k, const T* base_row) {
+  T* const c = rows.c[0];
+  const T* const from = base == Base::row ? base_row : c;
+  const auto column = [&](int v) { return v < N ? first.column[v] : second.column[v - N]; };
+  Vec<T> sum[1][2 * N];
+#pragma GCC unroll 8
+  for (int v = 0; v < 2 * N; ++v) {
+    sum[0][v] = base == Base::zero ? Vec<T>{} : load(from + column(v));
+  }
+  const T* const a[] = {rows.a[0] + k.first * rows.step};
+  const T* lines[] = {first.line + k.first * first.next_line,
+                      second.line + k.first * second.next_line};
+  Index element = 0;
+#pragma GCC unroll 2
+  for (Index n = k.size(); n > 0; --n) {
+    multiply_line<1, 2 * N, T>(
+        sum, a, element, [&](int v) { return load(lines[v / N] + v % N * panel_width<T>); },
+        [](int v) { return v; });
+    lines[0] += first.next_line;
+    lines[1] += second.next_line;
+    element += rows.step;
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < 2 * N; ++v) store(c + column(v), sum[0][v]);
+}
+
+// Of two strips with as many panels. False where it is not for them.
+template <class T>
+__attribute__((noinline)) bool tile_strip_pair(Base base, const RowPointers<T>& rows,
+                                               const Strip<T>& first, const Strip<T>& second,
+                                               Index panels, Range k, const T* base_row) {
+  if (!first.whole || !second.whole) return false;
+  switch (panels) {
+    case 2:
+      tile_pair<2>(base, rows, first, second, k, base_row);
+      return true;
+    case 3:
+      tile_pair<3>(base, rows, first, second, k, base_row);
+      return true;
+    case 4:
+      tile_pair<4>(base, rows, first, second, k, base_row);
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 }  // namespace pyrnn::PYRNN_ISA

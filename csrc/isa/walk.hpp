@@ -1,6 +1,7 @@
 // How a worker goes over its panels of W_hh, which every step reads.
 #pragma once
 
+#include "../cache.hpp"
 #include "pack.hpp"
 #include "scan.hpp"
 
@@ -24,7 +25,9 @@ class Walk {
   // `tile`: panels that a tile takes, a power of two; `bytes`: of one of them. Without `parts` all are early. A
   // thread that walks alone over `alone` panels, of more than L1 holds, turns in finer blocks.
   Walk(Index tile, Index bytes, bool parts, Index alone = 0) : block_(tile), parts_(parts) {
-    const Index least = alone * bytes <= first_level_bytes ? block_bytes : fine_bytes;
+    // What L1 holds beside the rest needs no turns. Of half of that the next step finds the latest there.
+    const Index near = cache::first_level_bytes();
+    const Index least = alone * bytes < near ? block_bytes : near / 2;
     while (block_ * bytes < least) block_ *= 2;
   }
 
@@ -54,10 +57,6 @@ class Walk {
   // More than comes out of the caches in the time of a transfer between cores, of which the slowest take a
   // quarter of a microsecond.
   static constexpr Index block_bytes = 64 * 1024;
-  // The usual first-level cache: with no more than that there is nothing to turn round for.
-  static constexpr Index first_level_bytes = 32 * 1024;
-  // Of so many the next step finds the latest in L1.
-  static constexpr Index fine_bytes = 16 * 1024;
   Index block_ = 1;
   bool parts_ = false;
 };
