@@ -16,7 +16,7 @@ namespace pyrnn::PYRNN_ISA {
 namespace {
 
 #if defined(PYRNN_DOT)
-// Intel's processors start one vdpbf16ps every other cycle, and four fused multiply-adds in that time, which are as many
+// Intel's processors start one vdpbf16ps every other cycle, and four fused multiply-adds in that time, of twice as many
 // products.
 inline bool dot_is_slow() { return __builtin_cpu_is("intel") != 0; }
 #endif

@@ -1,5 +1,5 @@
-// bfloat16 with vdpbf16ps, and where that is slow, of many rows, with the fused multiply-adds of AVX-512, which have the
-// same bits as long as no sum is denormal.
+// bfloat16 with vdpbf16ps, or, where that is slow and there are rows enough, with the fused multiply-adds of AVX-512, whose
+// sums have the same bits as long as none is denormal.
 #pragma once
 
 #include "bfloat16.hpp"
@@ -60,6 +60,7 @@ inline bool row_as_floats(float least, Index words, Word* row) {
 inline bool rows_as_floats(const ReducedMatrix& matrix, Index count, Word* rows, Index stride) {
   if (count < least_rows_as_floats || !dot_is_slow()) return false;
   const ReducedPanels<Bfloat16> b(matrix);
+  if (b.count() == 0) return false;
   const float least = bit_cast<float>(*b.trailer());
   for (Index i = 0; i < count; ++i) {
     if (!row_as_floats(least, words_of<Bfloat16>(b.depth), rows + i * stride)) return false;

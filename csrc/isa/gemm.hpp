@@ -90,17 +90,15 @@ void tile_strips(Base base, const RowPointers<T>& rows, const Panels<T>& b, Inde
   Strip<T> strip, second;
   Strips<T> strips(b, first, last);
   while (const Index panels = strips.next(strip)) {
+    Index more = 0;
     if constexpr (R == 1 && most_bundled > 1) {
-      const Index more = strips.next(second);
-      if (more == panels && tile_strip_pair(base, rows, strip, second, panels, k, base_row))
-        continue;
-      if (more > 0) {
-        tile_strip<R>(base, rows, strip, panels, k, base_row, Ahead{});
-        tile_strip<R>(base, rows, second, more, k, base_row, Ahead{});
+      if (b.size() * Index(sizeof(T)) <= most_paired_bytes) more = strips.next(second);
+      if (more == panels && tile_strip_pair(base, rows, strip, second, panels, k, base_row)) {
         continue;
       }
     }
     tile_strip<R>(base, rows, strip, panels, k, base_row, Ahead{});
+    if (more > 0) tile_strip<R>(base, rows, second, more, k, base_row, Ahead{});
   }
 }
 

@@ -170,7 +170,9 @@ void pack_reduced(const ReducedMatrix& matrix, const float* w, Index first, Inde
     }
   }
   if constexpr (Format::trailer > 0) {
-    if (last == b.count()) Format::store_trailer(w, b.groups * b.columns * b.depth, b.trailer());
+    if (first < last && last == b.count()) {
+      Format::store_trailer(w, b.groups * b.columns * b.depth, b.trailer());
+    }
   }
 }
 

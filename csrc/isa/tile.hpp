@@ -316,6 +316,9 @@ __attribute__((noinline)) void tile_strip(Base base, const RowPointers<T>& rows,
   });
 }
 
+// Lines of more come more slowly than the sums of one strip can take them, and best as one stream.
+constexpr Index most_paired_bytes = 128 * 1024;
+
 // One row by N panels of each of two strips, all of them whole: 4 sums are too few for processors that start two
 // multiply-adds of whole lines in a cycle, and 2 or 3 for all.
 template <int N, class T>
