@@ -172,7 +172,7 @@ def powers(rng: np.random.Generator, low: int, high: int, *shape: int) -> Array:
 @pytest.mark.parametrize(
     ("x_powers", "w_powers"),
     [
-        ((-60, 5), (-30, 5)),  # as large as sums are made by other instructions with many rows
+        ((-60, 5), (-30, 5)),  # large enough for fused multiply-adds with two rows or more
         ((-56, -50), (-56, -50)),
         ((-70, -60), (-55, -45)),
         ((-126, -100), (-20, 0)),

@@ -77,10 +77,7 @@ struct Bfloat16 : HoldsPlanes<Bfloat16> {
 #elif defined(PYRNN_DOT)
   static constexpr int planes = 1, weight_planes = 1;
 
-  static void store_trailer(const float* w, Index n, Word* trailer) {
-    trailer[0] = bit_cast<Word>(least_of_rows(w, n));
-  }
-  static float least_of_rows(const float* w, Index n);
+  static void store_trailer(const float* w, Index n, Word* trailer);
 
   template <int>
   PYRNN_INLINE static Vec<Word> plane(Vec<Word> words) {

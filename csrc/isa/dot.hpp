@@ -19,7 +19,7 @@ constexpr Index least_rows_as_floats = 2;
 // A product of two bfloat16 is a multiple of 2^-14 times the largest powers of two in both, and so is each sum of such
 // products, rounded or not. Where those powers make 2^-112 or more, none lies between 0 and 2^-126. So this is the least
 // magnitude, beside 0, that rows may have for n weights.
-inline float Bfloat16::least_of_rows(const float* w, Index n) {
+inline void Bfloat16::store_trailer(const float* w, Index n, Word* trailer) {
   constexpr Index at_once = 512;
   constexpr Word infinity = 0x7f80, bias = 127, mantissa = 7;
   Word words[at_once / 2], least = infinity;
@@ -32,14 +32,14 @@ inline float Bfloat16::least_of_rows(const float* w, Index n) {
     }
   }
   const Word exponent = bias - 112 - ((least >> mantissa) - bias);
-  return bit_cast<float>((exponent < 1 ? 1 : exponent) << 23);
+  trailer[0] = (exponent < 1 ? 1 : exponent) << 23;  // of a float32
 }
 
 // The values of each word in the order of Bfloat16::plane, behind the words of the row. False where one is less than
 // `least`, and not 0.
-inline bool row_as_floats(float least, Index words, Word* row) {
+inline bool row_as_floats(Word least, Index words, Word* row) {
   using Bits = Vec<std::uint32_t>;
-  const Bits below_least = splat(bit_cast<std::uint32_t>(least) - 1);
+  const Bits below_least = splat(static_cast<std::uint32_t>(least) - 1);
   Bits small{};
   for_lanes<Word>(0, words, [&](const auto& at) {
     const Vec<Word> both = at.load(row);
@@ -60,10 +60,9 @@ inline bool row_as_floats(float least, Index words, Word* row) {
 inline bool rows_as_floats(const ReducedMatrix& matrix, Index count, Word* rows, Index stride) {
   if (count < least_rows_as_floats || !dot_is_slow()) return false;
   const ReducedPanels<Bfloat16> b(matrix);
-  if (b.count() == 0) return false;
-  const float least = bit_cast<float>(*b.trailer());
+  if (b.count() == 0) return false;  // nothing was packed
   for (Index i = 0; i < count; ++i) {
-    if (!row_as_floats(least, words_of<Bfloat16>(b.depth), rows + i * stride)) return false;
+    if (!row_as_floats(*b.trailer(), words_of<Bfloat16>(b.depth), rows + i * stride)) return false;
   }
   return true;
 }

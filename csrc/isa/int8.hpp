@@ -25,6 +25,7 @@ struct Int8 : HoldsPlanes<Int8> {
   static constexpr Index max_depth = INT32_MAX / (largest * largest);
 
   static constexpr Index beside() { return 0; }
+
   static Scale scale_of(const float* a, Index n) {
     // As integers, magnitudes keep their order, and inf and NaN stand above all.
     Word top = 0;
